@@ -1,0 +1,259 @@
+"""The ledger's state in LMDB: one durable, atomic transaction a block.
+
+LMDB has no checksums: a flipped byte reads back as another row, or kills the process by SIGBUS. Who checks a store
+compares every row with the state root, and opens it (`LmdbState.reading`) in a child process.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import lmdb
+
+from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
+from yilian.ledger.ports import Batch
+from yilian.storage.disk import FILE_MODE, Disk, disk_errors
+
+GIB = 1 << 30
+HEAD_KEY = b"head"
+_TILE = struct.Struct(">BQ")
+_HEIGHT = struct.Struct(">Q")
+_GROWTH_WAIT_S = 60.0
+_DAMAGED = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+    lmdb.PanicError,
+    lmdb.NotFoundError,
+)
+
+
+class LmdbState:
+    """The `State` port on LMDB; at most one open instance a folder and process.
+
+    Args:
+        path: folder of the store, made where it is absent.
+        map_size: bytes of address space to begin with; the file itself grows only with what is stored.
+        max_map_size: bytes up to which the map doubles by itself when it is full.
+
+    Raises:
+        ConflictError: this process has the store open.
+        VerificationError: the folder holds no LMDB of this format.
+        UnavailableError: the disk failed.
+    """
+
+    def __init__(self, path: Path, *, map_size: int = 4 * GIB, max_map_size: int = 1024 * GIB) -> None:
+        self._path = path
+        self._max_map_size = max_map_size
+        self._gate = _Gate()
+        with disk_errors(f"state store {path}"):
+            Disk().make_folder(path)
+        self._open(map_size=map_size, readonly=False)
+        with disk_errors(f"state store {path}"):
+            Disk().sync_folder(path)
+
+    @classmethod
+    def reading(cls, path: Path) -> LmdbState:
+        """Open a store that exists without changing a byte of it; `write` raises UnavailableError.
+
+        Raises:
+            NotFoundError: the folder holds no store.
+            VerificationError: what it holds is no LMDB of this format.
+        """
+        return _ReadOnly(path)
+
+    def _open(self, *, map_size: int, readonly: bool) -> None:
+        with self._errors():
+            self._environment = lmdb.open(
+                str(self._path),
+                map_size=map_size,
+                max_dbs=4,
+                mode=FILE_MODE,
+                readonly=readonly,
+                readahead=False,
+                max_spare_txns=8,
+                max_readers=256,
+            )
+            try:
+                self._rows = self._environment.open_db(b"rows", create=not readonly)
+                self._tiles = self._environment.open_db(b"tiles", create=not readonly)
+                self._leaves = self._environment.open_db(b"leaves", create=not readonly)
+                self._head = self._environment.open_db(b"head", create=not readonly)
+            except lmdb.Error:
+                self._environment.close()
+                raise
+
+    def get(self, key_hash: bytes) -> bytes | None:
+        """Give the row stored under a key hash, or None."""
+        return self._read(self._rows, key_hash)
+
+    def scan(self, start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """Give (key hash, row) in order of key hash, from `start` on, before `stop`; one state from first to last."""
+        self._gate.enter()
+        try:
+            with self._errors(), self._environment.begin(db=self._rows) as transaction:
+                cursor = transaction.cursor()
+                if not (cursor.set_range(start) if start else cursor.first()):
+                    return
+                for key, row in cursor.iternext(keys=True, values=True):
+                    if stop is not None and key >= stop:
+                        return
+                    yield key, row
+        finally:
+            self._gate.leave()
+
+    def tile(self, level: int, index: int) -> bytes | None:
+        """Give the stored hashes of one tile of the log, or None."""
+        return self._read(self._tiles, _TILE.pack(level, index))
+
+    def leaves(self, height: int) -> bytes | None:
+        """Give the leaves that the block at `height` added, or None where it added none."""
+        return self._read(self._leaves, _HEIGHT.pack(height))
+
+    def head(self) -> bytes | None:
+        """Give the head of the last commit, or None before the first."""
+        return self._read(self._head, HEAD_KEY)
+
+    def write(self, batch: Batch) -> None:
+        """Make one block's changes durable, atomically; the map doubles up to its cap where it is full.
+
+        Raises:
+            UnavailableError: the disk is full or failed, or the cap is reached; nothing of the batch was written.
+        """
+        while True:
+            try:
+                with self._errors():
+                    self._write(batch)
+                return
+            except _MapFullError:
+                self._grow()
+
+    def close(self) -> None:
+        """Release files and locks; a second close does nothing."""
+        self._gate.alone()
+        try:
+            self._environment.close()
+        finally:
+            self._gate.open()
+
+    def _read(self, database: lmdb._Database, key: bytes) -> bytes | None:
+        self._gate.enter()
+        try:
+            with self._environment.begin(db=database) as transaction:
+                return transaction.get(key)
+        except lmdb.Error as error:
+            self._fail(error)
+        finally:
+            self._gate.leave()
+
+    def _write(self, batch: Batch) -> None:
+        with self._environment.begin(write=True) as transaction:
+            kept: list[tuple[bytes, bytes]] = []
+            # Sorted keys touch each page of the B-tree once.
+            for key in sorted(batch.rows):
+                row = batch.rows[key]
+                if row is None:
+                    transaction.delete(key, db=self._rows)
+                else:
+                    kept.append((key, row))
+            transaction.cursor(self._rows).putmulti(kept)
+            tiles = sorted((_TILE.pack(*place), tile) for place, tile in batch.tiles.items())
+            transaction.cursor(self._tiles).putmulti(tiles)
+            if batch.leaves:
+                transaction.put(_HEIGHT.pack(batch.height), batch.leaves, db=self._leaves)
+            transaction.put(HEAD_KEY, batch.head, db=self._head)
+
+    def _grow(self) -> None:
+        size = self._environment.info()["map_size"]
+        larger = min(size * 2, self._max_map_size)
+        if larger <= size:
+            raise UnavailableError(
+                f"state store {self._path} fills its map of {size} bytes, its cap is {self._max_map_size}: "
+                "raise the cap, then repeat"
+            )
+        # The map may move: no transaction may be open in this process.
+        self._gate.alone()
+        try:
+            with self._errors():
+                self._environment.set_mapsize(larger)
+        finally:
+            self._gate.open()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            self._fail(error)
+
+    def _fail(self, error: lmdb.Error) -> NoReturn:
+        if isinstance(error, lmdb.MapFullError):
+            raise _MapFullError(f"state store {self._path}: {error}") from error
+        if "already open in this process" in str(error):
+            raise ConflictError(f"state store {self._path} is open in this process: close it first") from error
+        if isinstance(error, _DAMAGED):
+            raise VerificationError(
+                f"state store {self._path} is damaged ({error}): restore it from a backup or replay the blocks"
+            ) from error
+        raise UnavailableError(
+            f"state store {self._path}: {error}: free space or repair the disk, then repeat"
+        ) from error
+
+
+class _ReadOnly(LmdbState):
+    """A store opened for reading alone."""
+
+    def __init__(self, path: Path) -> None:  # the writer's set-up is what must not run
+        self._path = path
+        self._max_map_size = 0
+        self._gate = _Gate()
+        if not (path / "data.mdb").is_file():
+            raise NotFoundError(f"{path} holds no data.mdb: name the folder of a state store")
+        self._open(map_size=0, readonly=True)
+
+
+class _MapFullError(UnavailableError):
+    """LMDB's map is full; `write` grows it."""
+
+
+class _Gate:
+    """Lets readers pass together, and one that needs to be alone when all of them have left."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._readers = 0
+        self._closed = False
+
+    def enter(self) -> None:
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._readers += 1
+
+    def leave(self) -> None:
+        with self._changed:
+            self._readers -= 1
+            if not self._readers:
+                self._changed.notify_all()
+
+    def alone(self) -> None:
+        with self._changed:
+            self._closed = True
+            if not self._changed.wait_for(lambda: not self._readers, timeout=_GROWTH_WAIT_S):
+                self._closed = False
+                self._changed.notify_all()
+                raise UnavailableError(
+                    f"{self._readers} reads of the state are open since {_GROWTH_WAIT_S:.0f} s: end them, then repeat"
+                )
+
+    def open(self) -> None:
+        with self._changed:
+            self._closed = False
+            self._changed.notify_all()

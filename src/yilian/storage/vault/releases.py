@@ -1,0 +1,183 @@
+"""The two sides of a use: messages M that this institution made, and keys and copies that it received."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+
+import msgspec
+
+from yilian.storage.vault.core import SealedTable, VaultCore
+from yilian.storage.vault.schema import MESSAGES_MADE, ONE_TIME_KEYS, RECEIVED_COPIES
+from yilian.values import CaseId, Digest, EntryId, InstitutionId, KeyId
+
+
+class MessageStatus(StrEnum):
+    """Where a message M of ours stands."""
+
+    MADE = "MADE"
+    DELIVERING = "DELIVERING"
+    """The mask was sent to the ledger: from here on it counts as public."""
+    DELIVERED = "DELIVERED"
+    DECLINED = "DECLINED"
+    LAPSED = "LAPSED"
+
+
+class MessageMade(msgspec.Struct, frozen=True, kw_only=True):
+    """A message M, made once for one recipient, one key and exactly these entries."""
+
+    h_m: Digest
+    """H(M)."""
+    mask: bytes
+    """m, 32 bytes."""
+    grant: CaseId
+    recipient: InstitutionId
+    person: KeyId | None
+    entries: tuple[EntryId, ...]
+    one_time_key: bytes
+    """Public half, as the recipient named it."""
+    use_id: CaseId | None = None
+    """The reservation that names this M; None until there is one."""
+    made_at: int
+    """Milliseconds."""
+    status: MessageStatus
+
+
+class OneTimeKeyStatus(StrEnum):
+    """Where a one-time key of ours stands."""
+
+    ASKED = "ASKED"
+    """Ciphertext and M are asked for or here; nothing is reserved."""
+    RESERVED = "RESERVED"
+    OPENED = "OPENED"
+    CLOSED = "CLOSED"
+    """Declined or lapsed."""
+    ERASED = "ERASED"
+
+
+class OneTimeKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipient key of one reservation, with the M that was sealed to it."""
+
+    public: bytes
+    private: bytes
+    """Empty once erased."""
+    grant: CaseId
+    use_id: CaseId | None = None
+    message: bytes = b""
+    """M as received, signed by its custodian; empty until it came."""
+    status: OneTimeKeyStatus
+    erase_after: int
+    """Milliseconds; end of the dispute window."""
+
+
+class ReceivedCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of another institution that was delivered here; the blob lies under `root`."""
+
+    entry_id: EntryId
+    use_id: CaseId
+    root: Digest
+    data_key: bytes
+    salt: bytes
+    true_size: int
+
+
+class Releases:
+    """Messages made, one-time keys, copies received."""
+
+    def __init__(self, vault: VaultCore) -> None:
+        self._vault = vault
+        self._messages = SealedTable(
+            vault,
+            MESSAGES_MADE,
+            MessageMade,
+            columns=lambda made: {"h_m": made.h_m, "grant": made.grant, "status": str(made.status)},
+        )
+        self._keys = SealedTable(
+            vault,
+            ONE_TIME_KEYS,
+            OneTimeKey,
+            columns=lambda key: {
+                "public": key.public,
+                "use_id": key.use_id,
+                "status": str(key.status),
+                "erase_after": key.erase_after,
+            },
+        )
+        self._copies = SealedTable(
+            vault,
+            RECEIVED_COPIES,
+            ReceivedCopy,
+            columns=lambda copy: {"entry_id": copy.entry_id, "use_id": copy.use_id, "root": copy.root},
+        )
+
+    def insert_message(self, made: MessageMade) -> None:
+        """Keep a message before it is sent; ConflictError where one with this hash exists."""
+        self._messages.insert([made])
+
+    def put_message(self, made: MessageMade) -> None:
+        """Keep a message, in place of the one with its hash."""
+        self._messages.put([made])
+
+    def find_message(self, h_m: bytes) -> MessageMade | None:
+        """Give the message with a hash, or None: then this institution never made it."""
+        return self._messages.find(h_m=h_m)
+
+    def messages_of_grant(self, grant: bytes) -> list[MessageMade]:
+        """Give the messages made under a grant."""
+        return self._messages.select(MESSAGES_MADE.c.grant == grant)
+
+    def messages_with_status(self, status: MessageStatus) -> list[MessageMade]:
+        """Give the messages that stand so, for a reactor that starts again."""
+        return self._messages.select(MESSAGES_MADE.c.status == status)
+
+    def put_key(self, key: OneTimeKey) -> None:
+        """Keep a one-time key, in place of the one with its public half."""
+        self._keys.put([key])
+
+    def find_key(self, public: bytes) -> OneTimeKey | None:
+        """Give a one-time key by its public half, or None."""
+        return self._keys.find(public=public)
+
+    def find_key_of_use(self, use_id: bytes) -> OneTimeKey | None:
+        """Give the one-time key of a reservation, or None."""
+        return self._keys.find(use_id=use_id)
+
+    def keys_with_status(self, status: OneTimeKeyStatus) -> list[OneTimeKey]:
+        """Give the one-time keys that stand so, for a reactor that starts again."""
+        return self._keys.select(ONE_TIME_KEYS.c.status == status)
+
+    def erase_keys_due(self, now: int) -> int:
+        """Forget the private halves whose dispute window ended before `now` (milliseconds), and give their number."""
+        with self._vault.transaction():
+            due = self._keys.select(
+                ONE_TIME_KEYS.c.erase_after < now, ONE_TIME_KEYS.c.status != OneTimeKeyStatus.ERASED
+            )
+            self._keys.put(msgspec.structs.replace(key, private=b"", status=OneTimeKeyStatus.ERASED) for key in due)
+        if due:
+            self._vault.scrub()
+        return len(due)
+
+    def put_copies(self, copies: Iterable[ReceivedCopy]) -> None:
+        """Keep what opens delivered records."""
+        self._copies.put(copies)
+
+    def find_copy(self, entry_id: bytes, use_id: bytes) -> ReceivedCopy | None:
+        """Give what opens an entry delivered by a use, or None."""
+        return self._copies.find(entry_id=entry_id, use_id=use_id)
+
+    def copies_of_entry(self, entry_id: bytes) -> list[ReceivedCopy]:
+        """Give the copies of one entry, one for each use."""
+        return self._copies.select(RECEIVED_COPIES.c.entry_id == entry_id)
+
+    def copies_of_use(self, use_id: bytes) -> list[ReceivedCopy]:
+        """Give what one use delivered."""
+        return self._copies.select(RECEIVED_COPIES.c.use_id == use_id)
+
+    def copies(self) -> Iterator[ReceivedCopy]:
+        """Give all copies, a few at a time."""
+        return self._copies.each()
+
+    def erase_copy(self, entry_id: bytes, use_id: bytes) -> None:
+        """Forget key and salt of a delivered record for good; the blob is the caller's to delete."""
+        self._copies.delete(RECEIVED_COPIES.c.entry_id == entry_id, RECEIVED_COPIES.c.use_id == use_id)
+        self._vault.scrub()

@@ -1,0 +1,1 @@
+"""A whole consortium in one test process: small real implementations of what lies outside."""
