@@ -101,7 +101,7 @@ def test_speccheck_signatures_with_small_order_points_are_refused(
     assert not suite.verify(SuiteId.INTL, unhex(public_key), unhex(message), unhex(signature))
 
 
-# The eight points of small order, and encodings of theirs that are not canonical (libsodium's list, `ge25519_has_small_order`).
+# The eight points of small order, and encodings that are not canonical (libsodium, `ge25519_has_small_order`).
 SMALL_ORDER = [
     "0100000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000080",

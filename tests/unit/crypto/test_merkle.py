@@ -34,7 +34,7 @@ def test_an_empty_builder_has_the_empty_root() -> None:
         pytest.param(LEAVES[2], 0, 0, (), ROOT, id="empty-tree"),
     ],
 )
-def test_a_wrong_inclusion_is_refused(  # noqa: PLR0917 - the arguments of the function
+def test_a_wrong_inclusion_is_refused(
     leaf: bytes, index: int, size: int, proof: tuple[bytes, ...], root: bytes
 ) -> None:
     assert not merkle.verify_inclusion(leaf, index, size, proof, root)
