@@ -1,0 +1,1 @@
+"""Published clinical calculations, each with its source; floats are allowed here, never inside consensus."""

@@ -1,0 +1,1 @@
+"""Bytes of the outside world, read into our records; one folder a standard."""
