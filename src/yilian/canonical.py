@@ -1,0 +1,63 @@
+"""One byte form per value: deterministic CBOR of array-like msgspec structs (RFC 8949 section 4.2.1).
+
+Strict decoding refuses trailing bytes, tags, floats, duplicate keys, indefinite lengths, unknown fields and integers
+that are not in their shortest form; wire types bound every integer, since CBOR bignums pass all of this.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import cbor2
+import msgspec
+
+from yilian.errors import VerificationError
+
+T = TypeVar("T")
+
+MAX_DEPTH = 16
+
+
+def encode(value: Any) -> bytes:  # noqa: ANN401 - any wire value
+    """Encode a struct (or builtin) as deterministic CBOR; structs become arrays, bytes stay byte strings."""
+    return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)))
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Decode bytes strictly as one `kind`, and make sure that they are the only encoding of it.
+
+    Raises:
+        VerificationError: not CBOR, not this type, or not its canonical byte form.
+    """
+    raw = decode_builtins(data)
+    try:
+        return msgspec.convert(raw, kind, builtin_types=(bytes,))
+    except (msgspec.ValidationError, TypeError, OverflowError) as error:
+        raise VerificationError(
+            f"{len(data)} bytes are no {_name(kind)} ({error}): send the type that the command declares"
+        ) from error
+
+
+def decode_builtins(data: bytes) -> Any:  # noqa: ANN401 - lists, bytes, text and integers
+    """Decode bytes strictly into lists, byte strings, text and integers.
+
+    Raises:
+        VerificationError: not CBOR, or another encoding than the canonical one.
+    """
+    try:
+        raw = cbor2.loads(data, allow_duplicate_keys=False, allow_indefinite=False, max_depth=MAX_DEPTH)
+        same = cbor2.dumps(raw) == data
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise VerificationError(f"{len(data)} bytes are not strict CBOR ({error}): encode them canonically") from error
+    if not same:
+        raise VerificationError(f"{len(data)} bytes are not in canonical CBOR form: encode them canonically")
+    return raw
+
+
+def decode_trusted(data: bytes, kind: type[T]) -> T:
+    """Decode bytes that were strictly checked before, without the second encoding; never for bytes from outside."""
+    return msgspec.convert(cbor2.loads(data), kind, builtin_types=(bytes,))
+
+
+def _name(kind: object) -> str:
+    return getattr(kind, "__name__", str(kind))

@@ -1,0 +1,1 @@
+"""The ledger: pure functions of (block, state). Read `envelope → workflow → state → log/tree → block → machine`."""

@@ -1,0 +1,165 @@
+"""State as the contracts see it: typed rows over a store, changed in an overlay that a refusal throws away.
+
+A row is canonical CBOR `[natural key, …]`, stored under H(natural key):
+
+    case      [b"case/" ‖ id, shape, case type, header, fields]
+    register  [b"reg/" ‖ workflow ‖ "/" ‖ word ‖ length-prefixed key parts, fields]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import cbor2
+import msgspec
+
+from yilian.ledger.cases import C, Case, Found, Header, Register
+from yilian.ledger.members import Key, Member, Parameters
+from yilian.ledger.ports import State
+from yilian.values import CaseId, InstitutionId, KeyId, case_id
+
+R = TypeVar("R", bound=Register)
+
+GOVERNANCE = "governance"
+
+
+def case_key(case: CaseId) -> bytes:
+    """Give the natural key of a case."""
+    return b"case/" + case
+
+
+def register_key(workflow: str, word: str, parts: tuple[bytes, ...] = ()) -> bytes:
+    """Give the natural key of a register row."""
+    return f"reg/{workflow}/{word}".encode() + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+
+
+def key_hash(natural_key: bytes) -> bytes:
+    """Give the hash under which a row is stored and proven."""
+    return sha256(natural_key).digest()
+
+
+def encode_case(case_type: str, shape: int, found: Found[Any]) -> bytes:
+    """Encode a case row."""
+    header, fields = msgspec.to_builtins((found.header, found.fields), builtin_types=(bytes,))
+    return cbor2.dumps([case_key(found.header.id), shape, case_type, header, fields])
+
+
+def encode_register(natural_key: bytes, value: Register) -> bytes:
+    """Encode a register row."""
+    return cbor2.dumps([natural_key, msgspec.to_builtins(value, builtin_types=(bytes,))])
+
+
+class Layer:
+    """Changed rows over what lies below: decoded for reading, encoded for writing.
+
+    `below` is another layer or the store. Rows are kept by natural key.
+    """
+
+    def __init__(self, below: Layer | State, types: Mapping[str, type[Case]]) -> None:
+        self._below = below
+        self._types = types
+        self._decoded: dict[bytes, Any] = {}
+        self.changed: dict[bytes, bytes] = {}
+        """Natural key → row bytes."""
+
+    def find_case(self, case: CaseId) -> tuple[str, Found[Any]] | None:
+        """Find a case of any type: (case type, header and fields)."""
+        natural_key = b"case/" + case
+        if natural_key in self._decoded:
+            found: tuple[str, Found[Any]] | None = self._decoded[natural_key]
+            return found
+        if isinstance(self._below, Layer):
+            return self._below.find_case(case)
+        row = self._below.get(sha256(natural_key).digest())
+        found = None if row is None else decode_case(row, self._types)
+        self._decoded[natural_key] = found
+        return found
+
+    def find_register(self, natural_key: bytes, kind: type[R]) -> R | None:
+        """Find a register row under its natural key."""
+        if natural_key in self._decoded:
+            value: R | None = self._decoded[natural_key]
+            return value
+        if isinstance(self._below, Layer):
+            return self._below.find_register(natural_key, kind)
+        row = self._below.get(sha256(natural_key).digest())
+        value = None if row is None else decode_register(row, kind)
+        self._decoded[natural_key] = value
+        return value
+
+    def put_case(self, case_type: str, shape: int, found: Found[Any]) -> None:
+        """Write a case."""
+        natural_key = b"case/" + found.header.id
+        self._decoded[natural_key] = (case_type, found)
+        self.changed[natural_key] = encode_case(case_type, shape, found)
+
+    def put_register(self, natural_key: bytes, value: Register) -> None:
+        """Write a register row."""
+        self._decoded[natural_key] = value
+        self.changed[natural_key] = encode_register(natural_key, value)
+
+    def merge(self, upper: Layer) -> None:
+        """Take over what an upper layer changed."""
+        self._decoded.update(upper._decoded)
+        self.changed.update(upper.changed)
+
+    def child(self) -> Layer:
+        """Open a layer above this one."""
+        return Layer(self, self._types)
+
+
+class Directory:
+    """Members, keys and parameters as of the last committed block; cached for the life of one block."""
+
+    def __init__(self, store: State) -> None:
+        self._store = store
+        self._cases: dict[bytes, Found[Any] | None] = {}
+        self._parameters: Mapping[str, tuple[int, tuple[str, ...]]] | None = None
+
+    def member(self, institution: InstitutionId) -> Found[Member] | None:
+        """Find a member."""
+        return self._find(institution, "member", Member)
+
+    def key(self, key: KeyId) -> Found[Key] | None:
+        """Find a key."""
+        return self._find(key, "key", Key)
+
+    def number(self, parameter: str) -> int:
+        """Get a numeric parameter; KeyError where the chain has none of this name."""
+        return self._all()[parameter][0]
+
+    def words(self, parameter: str) -> tuple[str, ...]:
+        """Get a list parameter; KeyError where the chain has none of this name."""
+        return self._all()[parameter][1]
+
+    def _find(self, raw: bytes, word: str, kind: type[C]) -> Found[C] | None:
+        if raw not in self._cases:
+            row = self._store.get(key_hash(case_key(case_id(raw))))
+            found = None if row is None else decode_case(row, {word: kind})
+            self._cases[raw] = None if found is None else found[1]
+        return self._cases[raw]
+
+    def _all(self) -> Mapping[str, tuple[int, tuple[str, ...]]]:
+        if self._parameters is None:
+            row = self._store.get(key_hash(register_key(GOVERNANCE, Parameters.word)))
+            items = () if row is None else decode_register(row, Parameters).items
+            self._parameters = {item.name: (item.number, item.words) for item in items}
+        return self._parameters
+
+
+def decode_case(row: bytes, types: Mapping[str, type[Case]]) -> tuple[str, Found[Any]] | None:
+    """Decode a case row; None where its type is not among `types`."""
+    _, _, case_type, header, fields = cbor2.loads(row)
+    kind = types.get(case_type)
+    if kind is None:
+        return None
+    return case_type, Found(
+        msgspec.convert(header, Header, builtin_types=(bytes,)), msgspec.convert(fields, kind, builtin_types=(bytes,))
+    )
+
+
+def decode_register(row: bytes, kind: type[R]) -> R:
+    """Decode a register row."""
+    return msgspec.convert(cbor2.loads(row)[1], kind, builtin_types=(bytes,))

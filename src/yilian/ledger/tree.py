@@ -1,0 +1,171 @@
+"""The state tree: a prefix-bucketed sparse Merkle tree over the current rows; proves presence and absence.
+
+    row    = H(0x00 ‖ key hash ‖ value hash)
+    bucket = H(0x02 ‖ count ‖ RFC 6962 shaped root over its rows in order of key hash)
+    node   = H(0x01 ‖ left ‖ right)
+
+A bucket is the leaf of a key hash's first `depth` bits. It is a tree itself: ids can be ground into one bucket, and a
+flat bucket would then make every proof and update there expensive. All levels lie flat in memory, 2^(depth + 1) × 32
+bytes (64 MB at depth 20), rebuilt by one sorted scan at start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from yilian.crypto import merkle
+from yilian.values import Digest, digest
+
+EMPTY_BUCKET = sha256(b"yilian/empty-bucket/v1").digest()
+Rows = Sequence[tuple[bytes, bytes]]
+"""(key hash, value hash) pairs in order of key hash."""
+
+
+class StateProof(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of one bucket and the siblings up to the root: shows presence, or absence, of a key hash."""
+
+    rows: tuple[tuple[bytes, bytes], ...]
+    siblings: tuple[bytes, ...]
+    """From the bucket up, one a level."""
+
+
+class StateTree:
+    """The flat levels. `update` changes them at once and returns what `undo` needs."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        defaults = [EMPTY_BUCKET]
+        for _ in range(depth):
+            defaults.append(_node(defaults[-1] + defaults[-1]))
+        self._levels = [bytearray(defaults[depth - level] * (1 << level)) for level in range(depth + 1)]
+
+    @classmethod
+    def build(cls, depth: int, rows: Iterable[tuple[bytes, bytes]]) -> StateTree:
+        """Build from all rows (key hash, value hash) in order of key hash."""
+        tree = cls(depth)
+        buckets: dict[int, bytes] = {}
+        current = -1
+        bucket: list[tuple[bytes, bytes]] = []
+        for row in rows:
+            index = tree.bucket(row[0])
+            if index != current:
+                if bucket:
+                    buckets[current] = _bucket(bucket)
+                current, bucket = index, []
+            bucket.append(row)
+        if bucket:
+            buckets[current] = _bucket(bucket)
+        tree._write(buckets)
+        return tree
+
+    @property
+    def root(self) -> Digest:
+        """Root over all rows."""
+        return digest(bytes(self._levels[0]))
+
+    def bucket(self, key_hash: bytes) -> int:
+        """Give the index of a key hash's bucket: its first `depth` bits."""
+        return int.from_bytes(key_hash[:8], "big") >> (64 - self.depth)
+
+    def bucket_range(self, index: int) -> tuple[bytes, bytes | None]:
+        """Give the key hashes between which a bucket's rows lie: from the first, before the second (None: the end)."""
+        shift = 64 - self.depth
+        start = (index << shift).to_bytes(8, "big") + b"\0" * 24
+        after = index + 1
+        return start, None if after >> self.depth else (after << shift).to_bytes(8, "big") + b"\0" * 24
+
+    def is_empty(self, index: int) -> bool:
+        """Say whether a bucket has no row."""
+        return self._levels[self.depth][index * 32 : index * 32 + 32] == EMPTY_BUCKET
+
+    def update(self, changes: Mapping[bytes, bytes | None], stored: Callable[[int], Rows]) -> list[dict[int, bytes]]:
+        """Apply changed rows (key hash → value hash, None = removed) and return the hashes overwritten, by level.
+
+        `stored(bucket index)` gives the rows of a bucket before the change; it is asked for non-empty buckets only.
+        """
+        touched: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        shift = 64 - self.depth
+        for key, value in changes.items():
+            touched.setdefault(int.from_bytes(key[:8], "big") >> shift, []).append((key, value))
+        leaves = self._levels[self.depth]
+        buckets: dict[int, bytes] = {}
+        for index, pairs in touched.items():
+            if len(pairs) == 1 and pairs[0][1] is not None and leaves[index * 32 : index * 32 + 32] == EMPTY_BUCKET:
+                buckets[index] = _single(pairs[0][0], pairs[0][1])
+                continue
+            merged: dict[bytes, bytes | None] = {} if self.is_empty(index) else dict(stored(index))
+            merged.update(pairs)
+            buckets[index] = _bucket(
+                [(key, merged_value) for key, merged_value in sorted(merged.items()) if merged_value]
+            )
+        return self._write(buckets)
+
+    def undo(self, overwritten: list[dict[int, bytes]]) -> None:
+        """Put back what `update` overwrote."""
+        for level, nodes in zip(range(self.depth, -1, -1), overwritten, strict=True):
+            flat = self._levels[level]
+            for index, node in nodes.items():
+                flat[index * 32 : index * 32 + 32] = node
+
+    def prove(self, key_hash: bytes, stored: Callable[[int], Rows]) -> StateProof:
+        """Prove what stands under a key hash, present or absent."""
+        index = self.bucket(key_hash)
+        rows = () if self.is_empty(index) else tuple(stored(index))
+        siblings = []
+        for level in range(self.depth, 0, -1):
+            sibling = index ^ 1
+            siblings.append(bytes(self._levels[level][sibling * 32 : sibling * 32 + 32]))
+            index >>= 1
+        return StateProof(rows=rows, siblings=tuple(siblings))
+
+    def _write(self, buckets: dict[int, bytes]) -> list[dict[int, bytes]]:
+        overwritten: list[dict[int, bytes]] = []
+        level: dict[int, bytes] = buckets
+        for depth in range(self.depth, -1, -1):
+            flat = self._levels[depth]
+            old: dict[int, bytes] = {}
+            for index, node in level.items():
+                at = index * 32
+                old[index] = bytes(flat[at : at + 32])
+                flat[at : at + 32] = node
+            overwritten.append(old)
+            if depth:
+                parents: dict[int, bytes] = {}
+                for index in level:
+                    parent = index >> 1
+                    if parent not in parents:
+                        at = parent * 64
+                        parents[parent] = sha256(b"\x01" + flat[at : at + 64]).digest()
+                level = parents
+        return overwritten
+
+
+def verify_state(proof: StateProof, key_hash: bytes, value_hash: bytes | None, root: bytes) -> bool:
+    """Say whether a proof shows `value_hash` under `key_hash` (None: absent) in the state of `root`."""
+    rows = proof.rows
+    if list(rows) != sorted(set(rows)) or dict(rows).get(key_hash) != value_hash or len(dict(rows)) != len(rows):
+        return False
+    index = int.from_bytes(key_hash[:8], "big") >> (64 - len(proof.siblings))
+    node = _bucket(rows) if rows else EMPTY_BUCKET
+    for sibling in proof.siblings:
+        node = _node(sibling + node if index & 1 else node + sibling)
+        index >>= 1
+    return node == root
+
+
+def _node(pair: bytes) -> bytes:
+    return sha256(b"\x01" + pair).digest()
+
+
+def _single(key: bytes, value: bytes) -> bytes:
+    return sha256(b"\x02\0\0\0\0\0\0\0\x01" + sha256(b"\x00" + key + value).digest()).digest()
+
+
+def _bucket(rows: Rows) -> bytes:
+    if not rows:
+        return EMPTY_BUCKET
+    root = merkle.root([sha256(b"\x00" + key + value).digest() for key, value in rows])
+    return sha256(b"\x02" + len(rows).to_bytes(8, "big") + root).digest()
