@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,12 @@ from yilian.testing.stores import MemoryBlocks
 
 @pytest.fixture(params=["segments", "small-segments", "memory"])
 def blocks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blocks]:
-    stores = {
+    stores: dict[str, Callable[[], Blocks]] = {
         "segments": lambda: SegmentBlocks(tmp_path / "blocks"),
         "small-segments": lambda: SegmentBlocks(tmp_path / "blocks", segment_bytes=64),
         "memory": MemoryBlocks,
     }
-    store: Blocks = stores[request.param]()
+    store = stores[request.param]()
     yield store
     store.close()
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
+from yilian.errors import NotFoundError
 from yilian.storage.vault.core import Columns, SealedTable, VaultCore
 from yilian.storage.vault.schema import RECEIVED_FILES, RECORDS, SUMMARIES
 from yilian.values import Digest, EntryId
@@ -111,6 +112,10 @@ class Records:
         """Give a record, or None."""
         return self._records.find(entry_id=entry_id)
 
+    def find_many(self, entry_ids: Iterable[bytes]) -> dict[bytes, Record]:
+        """Give those of the records that are here, by entry id."""
+        return {record.entry_id: record for record in self._records.select_in(RECORDS.c.entry_id, entry_ids)}
+
     def find_by_root(self, root: bytes) -> Record | None:
         """Give the record whose sealed blob has this root, or None."""
         return self._records.find(root=root)
@@ -118,6 +123,14 @@ class Records:
     def find_by_encounter(self, encounter: str) -> list[Record]:
         """Give the records of an encounter, replaced ones too."""
         return self._records.select(RECORDS.c.encounter == self._vault.blind("encounter", encounter.encode()))
+
+    def find_by_encounters(self, encounters: Iterable[str]) -> dict[str, list[Record]]:
+        """Give the records of many encounters, by encounter; those without a record are left out."""
+        found: dict[str, list[Record]] = {}
+        blinds = (self._vault.blind("encounter", encounter.encode()) for encounter in encounters)
+        for record in self._records.select_in(RECORDS.c.encounter, blinds):
+            found.setdefault(record.encounter, []).append(record)
+        return found
 
     def find_by_canonical(self, canonical: bytes) -> list[Record]:
         """Give the records with the same content in canonical form."""
@@ -146,7 +159,10 @@ class Records:
     def set_status(self, entry_ids: Sequence[bytes], status: RecordStatus) -> None:
         """Move records to a status, together; NotFoundError where one is not there, and then none moves."""
         with self._vault.transaction():
-            self._records.put([msgspec.structs.replace(self.get(entry_id), status=status) for entry_id in entry_ids])
+            found = self.find_many(entry_ids)
+            if missing := next((entry_id for entry_id in entry_ids if entry_id not in found), None):
+                raise NotFoundError(f"the vault has no record {missing.hex()}: check the id")
+            self._records.put(msgspec.structs.replace(record, status=status) for record in found.values())
 
     def erase(self, entry_id: bytes) -> Record:
         """Forget a record's key and salt for good, and give what is left; the blob is the caller's to delete."""
