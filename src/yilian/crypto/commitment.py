@@ -32,7 +32,7 @@ class Commitment:
         return values.digest(self._hasher.digest())
 
 
-def record_commitment(chain: str, custodian: InstitutionId, entry_id: EntryId, salt: bytes) -> Commitment:
+def record_commitment(chain: Digest, custodian: InstitutionId, entry_id: EntryId, salt: bytes) -> Commitment:
     """Start the commitment of a record.
 
     H("yilian/record/v1" ‖ chain ‖ custodian ‖ entry id ‖ salt ‖ bytes): all but the bytes after their 8-byte length,
@@ -41,18 +41,18 @@ def record_commitment(chain: str, custodian: InstitutionId, entry_id: EntryId, s
     Raises:
         ValueError: the salt has not 32 bytes; without it a short record is found by trying all values.
     """
-    return Commitment(framed(RECORD_TAG, chain.encode(), custodian, entry_id, _salt(salt)))
+    return Commitment(framed(RECORD_TAG, chain, custodian, entry_id, _salt(salt)))
 
 
 def attachment_commitment(  # noqa: PLR0917 - the order in which they are hashed
-    tag: str, chain: str, case_id: CaseId, salt: bytes, data: bytes
+    tag: str, chain: Digest, case_id: CaseId, salt: bytes, data: bytes
 ) -> Digest:
     """Commit to an attachment of a case under the tag of its kind; laid out as `record_commitment`.
 
     Raises:
         ValueError: the salt has not 32 bytes.
     """
-    commitment = Commitment(framed(tag, chain.encode(), case_id, _salt(salt)))
+    commitment = Commitment(framed(tag, chain, case_id, _salt(salt)))
     commitment.update(data)
     return commitment.digest()
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from yilian.crypto.intl import HPKE_OVERHEAD, hpke_unwrap, hpke_wrap
 from yilian.crypto.suite import SuiteId, derive_key, framed
 from yilian.errors import VerificationError
-from yilian.values import CaseId, Digest, EntryId, InstitutionId, KeyId, Word
+from yilian.values import CaseId, Digest, EntryId, InstitutionId, KeyId
 
 if TYPE_CHECKING:
     from yilian.values import PublicKey
@@ -24,7 +24,7 @@ PAD_TAG, INFO_TAG = "yilian/mask/v1", "yilian/release/v1"
 class ReleaseContext(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """To whom, on which grant and for which record a key is masked: a wrap cannot be moved to another one."""
 
-    chain: Word
+    chain: Digest
     custodian: InstitutionId
     recipient: InstitutionId
     person: KeyId
@@ -38,7 +38,7 @@ class ReleaseContext(msgspec.Struct, frozen=True, kw_only=True, array_like=True,
         """Give the bytes that the wrap binds: tag and every field, each after its 8-byte length."""
         return framed(
             INFO_TAG,
-            self.chain.encode(),
+            self.chain,
             self.custodian,
             self.recipient,
             self.person,

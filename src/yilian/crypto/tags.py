@@ -30,9 +30,9 @@ def subject_tag(subject_key: bytes, j: int) -> Digest:
     return values.digest(hmac.digest(subject_key, j.to_bytes(8, "big"), "sha256"))
 
 
-def entry_id(chain: str, custodian: InstitutionId, tag: Digest) -> EntryId:
+def entry_id(chain: Digest, custodian: InstitutionId, tag: Digest) -> EntryId:
     """Derive the id of an entry: a custodian's tag is used once by construction."""
-    return values.case_id(tagged_hash(ENTRY_TAG, chain.encode(), custodian, tag))
+    return values.case_id(tagged_hash(ENTRY_TAG, chain, custodian, tag))
 
 
 def case_key_seed(wallet_secret: bytes, case_id: CaseId) -> bytes:

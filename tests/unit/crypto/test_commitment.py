@@ -13,7 +13,7 @@ ENTRY = values.case_id(b"e" * 32)
 SALT = b"s" * 32
 
 
-def committed(*pieces: bytes, chain: str = "chain", salt: bytes = SALT) -> Digest:
+def committed(*pieces: bytes, chain: bytes = b"chain", salt: bytes = SALT) -> Digest:
     started = commitment.record_commitment(chain, CUSTODIAN, ENTRY, salt)
     for piece in pieces:
         started.update(piece)
@@ -49,16 +49,16 @@ def test_bytes_are_committed_as_received() -> None:
 
 
 def test_commitments_differ_by_salt_and_chain() -> None:
-    assert len({committed(b"x"), committed(b"x", salt=b"t" * 32), committed(b"x", chain="other")}) == 3
+    assert len({committed(b"x"), committed(b"x", salt=b"t" * 32), committed(b"x", chain=b"other")}) == 3
 
 
 def test_an_attachment_is_committed_under_its_own_tag_and_case() -> None:
     case = values.case_id(b"k" * 32)
     made = {
-        commitment.attachment_commitment("yilian/paper/v1", "chain", case, SALT, b"scan"),
-        commitment.attachment_commitment("yilian/text/v1", "chain", case, SALT, b"scan"),
-        commitment.attachment_commitment("yilian/paper/v1", "chain", ENTRY, SALT, b"scan"),
-        commitment.attachment_commitment("yilian/paper/v1", "chain", case, SALT, b"Scan"),
+        commitment.attachment_commitment("yilian/paper/v1", b"chain", case, SALT, b"scan"),
+        commitment.attachment_commitment("yilian/text/v1", b"chain", case, SALT, b"scan"),
+        commitment.attachment_commitment("yilian/paper/v1", b"chain", ENTRY, SALT, b"scan"),
+        commitment.attachment_commitment("yilian/paper/v1", b"chain", case, SALT, b"Scan"),
     }
 
     assert len(made) == 4
@@ -69,4 +69,4 @@ def test_a_salt_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"salt has {size} bytes, expected 32"):
         committed(b"x", salt=bytes(size))
     with pytest.raises(ValueError, match=f"salt has {size} bytes, expected 32"):
-        commitment.attachment_commitment("t", "chain", ENTRY, bytes(size), b"")
+        commitment.attachment_commitment("t", b"chain", ENTRY, bytes(size), b"")

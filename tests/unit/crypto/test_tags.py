@@ -39,14 +39,14 @@ def test_a_secret_of_another_length_is_refused(size: int) -> None:
 def test_an_entry_id_depends_on_chain_custodian_and_tag() -> None:
     tag = tags.subject_tag(KEY, 0)
     made = [
-        tags.entry_id("chain-a", CUSTODIAN, tag),
-        tags.entry_id("chain-b", CUSTODIAN, tag),
-        tags.entry_id("chain-a", values.institution_id(b"d" * 32), tag),
-        tags.entry_id("chain-a", CUSTODIAN, tags.subject_tag(KEY, 1)),
+        tags.entry_id(b"chain-a", CUSTODIAN, tag),
+        tags.entry_id(b"chain-b", CUSTODIAN, tag),
+        tags.entry_id(b"chain-a", values.institution_id(b"d" * 32), tag),
+        tags.entry_id(b"chain-a", CUSTODIAN, tags.subject_tag(KEY, 1)),
     ]
 
     assert len(set(made)) == 4
-    assert made[0] == tags.entry_id("chain-a", CUSTODIAN, tag)
+    assert made[0] == tags.entry_id(b"chain-a", CUSTODIAN, tag)
 
 
 def test_case_keys_of_one_wallet_differ_by_case() -> None:
