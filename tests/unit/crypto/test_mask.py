@@ -9,7 +9,7 @@ from yilian.crypto.mask import MaskedKey, ReleaseContext
 from yilian.errors import VerificationError
 
 CONTEXT = ReleaseContext(
-    chain=b"chain",
+    chain=b"c" * 32,
     custodian=values.institution_id(b"c" * 32),
     recipient=values.institution_id(b"r" * 32),
     person=values.key_id(b"p" * 32),
@@ -47,7 +47,7 @@ def test_one_mask_hides_two_entries_differently() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("chain", b"other"),
+        ("chain", b"o" * 32),
         ("custodian", b"x" * 32),
         ("recipient", b"x" * 32),
         ("person", b"x" * 32),
