@@ -12,7 +12,7 @@ from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
 from yilian.ledger.workflow import KernelRefusal
 from yilian.testing.consortium import Consortium
-from yilian.values import DAY, HOUR, SECOND, CaseId, digest
+from yilian.values import DAY, HOUR, SECOND, CaseId, case_id, digest, unix_millis
 from yilian.workflows.catalog.model import (
     Challenge,
     ChallengeAnswer,
@@ -85,7 +85,7 @@ def test_neither_side_chooses_the_value_of_a_challenge(consortium: Consortium, p
         custodian=consortium["centre"].id,
         entries=entries,
         value=tagged_hash("yilian/challenge/v1", app_hash, *entries),
-        deadline=consortium.time + 60 * SECOND,
+        deadline=unix_millis(consortium.time + 60 * SECOND),
     )
 
 
@@ -112,7 +112,7 @@ def test_only_current_entries_are_challenged(consortium: Consortium, publish: Pu
 
 
 def test_an_entry_that_does_not_exist_is_not_challenged(consortium: Consortium, publish: Publisher) -> None:
-    unknown = digest(consortium.draw())
+    unknown = case_id(consortium.draw())
     assert refusal(challenge(consortium, unknown)) == ("catalog", Refusal.ENTRY_NOT_CURRENT)
 
 

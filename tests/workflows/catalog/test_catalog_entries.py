@@ -15,7 +15,7 @@ from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
 from yilian.ledger.workflow import KernelRefusal
 from yilian.testing.consortium import Consortium
-from yilian.values import DAY, CaseId, unix_millis
+from yilian.values import DAY, CaseId, case_id, unix_millis
 from yilian.workflows.catalog.model import (
     RESTRICTED,
     ChallengeOpen,
@@ -232,10 +232,10 @@ def test_an_own_entry_counts_as_withdrawn_once_its_custodian_has_left(
 ) -> None:
     centre, hospital = consortium["centre"], consortium["hospital"]
     entry = publish(centre)
-    leaves_on = unix_millis(consortium.time + DAY)
-    assert consortium.act(centre, MemberAnnounceLeave(leaves_on=leaves_on), centre.id, persons=[Role.OFFICER]).ok
+    leaves_on, member = unix_millis(consortium.time + DAY), case_id(centre.id)
+    assert consortium.act(centre, MemberAnnounceLeave(leaves_on=leaves_on), member, persons=[Role.OFFICER]).ok
     consortium.advance(2 * DAY)
-    assert consortium.act(centre, MemberLeave(), centre.id, persons=[Role.OFFICER]).ok
+    assert consortium.act(centre, MemberLeave(), member, persons=[Role.OFFICER]).ok
 
     answer = consortium.act(hospital, ChallengeOpen(custodian=centre.id, entries=(entry,)))
 
