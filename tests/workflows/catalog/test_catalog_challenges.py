@@ -275,7 +275,7 @@ def test_an_answered_challenge_ends_unchecked(
 def test_the_challenger_of_a_lapsed_challenge_disputes_its_entries(consortium: Consortium, publish: Publisher) -> None:
     entry = publish(consortium["centre"])
     opened = lapsed(consortium, entry)
-    command = Dispute(reason=DisputeReason.CHALLENGE_FAILED)
+    command = Dispute(reason=DisputeReason.CHALLENGE_FAILED, own_entry=None)
 
     assert consortium.act(consortium["hospital"], command, entry, refs=[opened]).ok
 
@@ -285,7 +285,7 @@ def test_the_challenger_of_a_lapsed_challenge_disputes_its_entries(consortium: C
 def test_a_challenge_that_was_answered_is_no_ground_for_a_dispute(consortium: Consortium, publish: Publisher) -> None:
     entry = publish(consortium["centre"])
     opened = answered(consortium, entry)
-    command = Dispute(reason=DisputeReason.CHALLENGE_FAILED)
+    command = Dispute(reason=DisputeReason.CHALLENGE_FAILED, own_entry=None)
     answer = consortium.act(consortium["hospital"], command, entry, refs=[opened])
     assert refusal(answer) == ("kernel", KernelRefusal.REFERENCE_NOT_ADMISSIBLE)
 
@@ -305,6 +305,6 @@ def test_a_lapsed_challenge_lets_nobody_else_dispute_and_nothing_else(
     opened = lapsed(consortium, challenged)
     entry = challenged if about_it else other
 
-    answer = consortium.act(consortium[party], Dispute(reason=reason), entry, refs=[opened])
+    answer = consortium.act(consortium[party], Dispute(reason=reason, own_entry=None), entry, refs=[opened])
 
     assert refusal(answer) == ("catalog", Refusal.NOT_YOUR_CHALLENGE)

@@ -192,7 +192,7 @@ def test_an_officer_of_another_custodian_disputes_by_naming_its_own_entry(
 
 def test_an_auditor_disputes_without_an_entry(consortium: Consortium, publish: Publisher) -> None:
     entry = publish(consortium["centre"])
-    command = Dispute(reason=DisputeReason.OUT_OF_CALIBRATION)
+    command = Dispute(reason=DisputeReason.OUT_OF_CALIBRATION, own_entry=None)
     assert consortium.act(consortium["regulator"], command, entry, persons=[Role.AUDITOR]).ok
 
 
@@ -205,7 +205,7 @@ def test_a_custodian_does_not_dispute_its_own_entry(consortium: Consortium, publ
 
 def test_an_officer_who_names_no_own_entry_is_refused(consortium: Consortium, publish: Publisher) -> None:
     entry = publish(consortium["centre"])
-    command = Dispute(reason=DisputeReason.WRONG_PATIENT)
+    command = Dispute(reason=DisputeReason.WRONG_PATIENT, own_entry=None)
     answer = consortium.act(consortium["hospital"], command, entry, persons=[Role.DATA_OFFICER])
     assert refusal(answer) == ("catalog", Refusal.NOT_CUSTODIAN)
 
@@ -257,7 +257,7 @@ def test_resolving_keeps_an_entry_or_marks_it_as_entered_in_error(
     consortium: Consortium, publish: Publisher, resolution: Resolution, state: EntryState
 ) -> None:
     entry = publish(consortium["centre"])
-    command = Dispute(reason=DisputeReason.COMMITMENT_DIFFERS)
+    command = Dispute(reason=DisputeReason.COMMITMENT_DIFFERS, own_entry=None)
     consortium.act(consortium["regulator"], command, entry, persons=[Role.AUDITOR])
 
     answer = consortium.act(consortium["centre"], Resolve(resolution=resolution), entry, persons=[Role.DATA_OFFICER])
@@ -268,7 +268,7 @@ def test_resolving_keeps_an_entry_or_marks_it_as_entered_in_error(
 
 def test_a_resolution_after_seven_days_is_marked_as_overdue(consortium: Consortium, publish: Publisher) -> None:
     entry = publish(consortium["centre"])
-    command = Dispute(reason=DisputeReason.COMMITMENT_DIFFERS)
+    command = Dispute(reason=DisputeReason.COMMITMENT_DIFFERS, own_entry=None)
     consortium.act(consortium["regulator"], command, entry, persons=[Role.AUDITOR])
     consortium.advance(7 * DAY)
 
@@ -279,7 +279,7 @@ def test_a_resolution_after_seven_days_is_marked_as_overdue(consortium: Consorti
 
 def test_a_disputed_entry_may_be_withdrawn(consortium: Consortium, publish: Publisher) -> None:
     entry = publish(consortium["centre"])
-    command = Dispute(reason=DisputeReason.WRONG_PATIENT)
+    command = Dispute(reason=DisputeReason.WRONG_PATIENT, own_entry=None)
     consortium.act(consortium["regulator"], command, entry, persons=[Role.AUDITOR])
 
     assert consortium.act(consortium["centre"], Withdraw(), entry, persons=[Role.DATA_OFFICER]).ok

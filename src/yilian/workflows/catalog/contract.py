@@ -206,7 +206,7 @@ def challenge_judge(call: Call, command: ChallengeJudge, case: Challenge, reads:
         ),
         to=ChallengeState.FAILED if command.failed else ChallengeState.PASSED,
         consequences=tuple(
-            Consequence(case_id=entry_id, command=Dispute(reason=DisputeReason.CHALLENGE_FAILED))
+            Consequence(case_id=entry_id, command=Dispute(reason=DisputeReason.CHALLENGE_FAILED, own_entry=None))
             for entry_id in disputed
         ),
     )

@@ -198,7 +198,7 @@ class Dispute(Command, frozen=True, kw_only=True):
     """Say that an entry is wrong. An officer of another custodian names its own entry, a node its lapsed challenge."""
 
     reason: DisputeReason
-    own_entry: EntryId | None = None
+    own_entry: EntryId | None
 
 
 class Resolve(Command, frozen=True, kw_only=True):
