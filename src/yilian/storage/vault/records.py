@@ -52,6 +52,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """Class code, WS/T 500."""
     status: RecordStatus
+    commitment: bytes = b""
+    """32 bytes, as published."""
+    month: int = 0
+    """Month of the event, as published."""
+    origin: str = "system"
+    late: bool = False
+    replaces: EntryId | None = None
+    """The entry that this one takes the place of, or will."""
+    sensitivity: tuple[str, ...] = ()
+    """Why the level is 5; travels sealed."""
+    content_type: str = "application/fhir+json"
 
 
 class ReceivedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +86,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     data_key: bytes
     salt: bytes
     true_size: int
+    level: int = 4
+    """The true data level, 5 included; a request that carries the summary has at least this one."""
+    sensitivity: tuple[str, ...] = ()
 
 
 class Records:
