@@ -51,6 +51,7 @@ class Party:
         self.ca_fingerprint = sha256(b"ca", name.encode())
         self.id = member_id(self.ca_fingerprint)
         self.operator = member_id(sha256(b"ca", operator.encode()))
+        self.every_role = False
         self._persons: dict[tuple[Role, int], Ed25519Signer] = {}
 
     def person(self, role: Role, number: int = 0) -> Ed25519Signer:
@@ -62,6 +63,8 @@ class Party:
     def keys(self, time: UnixMillis) -> tuple[Key, ...]:
         """Give the key records for the genesis: the gateway, and two people of every role of the kind."""
         roles = (Role.NODE, Role.OFFICER, *ROLES_OF_KIND[self.kind])
+        if self.every_role:
+            roles = tuple(role for role in Role if role not in {Role.PATIENT, Role.NEWCOMER})
         records = []
         for role in roles:
             for number in range(1 if role == Role.NODE else 2):
@@ -123,12 +126,18 @@ class Consortium:
         workflows: Sequence[Workflow] | None = None,
         constitution: Constitution | None = None,
         state: State | None = None,
+        every_role: bool = False,
     ) -> Consortium:
-        """Found a consortium of named institutions; each runs its own machine unless `operators` says otherwise."""
+        """Found a consortium of named institutions; each runs its own machine unless `operators` says otherwise.
+
+        `every_role`: everyone's people hold every role, whatever the kind (for generated tests of tables).
+        """
         parties = {
             name: Party(name, kind, (operators or {}).get(name, name), (grades or {}).get(name, "none"))
             for name, kind in kinds.items()
         }
+        for party in parties.values():
+            party.every_role = every_role
         enabled = tuple(workflows or importlib.import_module("yilian.workflows.registry").WORKFLOWS)
         registry = Registry(enabled)
         founding = importlib.import_module("yilian.workflows.governance.founding")
