@@ -1,0 +1,1 @@
+"""The node: one process that runs the ledger, its institutions, their doors and their work."""

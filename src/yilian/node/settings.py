@@ -1,0 +1,199 @@
+"""Settings of a node: environment over `home/node.toml` over defaults that are safe on a laptop.
+
+`api.port` in the file is `YILIAN_API__PORT` in the environment. Read once at start, then passed as values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from yilian.errors import SettingsError
+
+PREFIX = "YILIAN_"
+PASSPHRASE_VARIABLE = "YILIAN_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class ApiSettings(_Section, frozen=True, kw_only=True):
+    """Where people and programs reach the node over HTTP."""
+
+    host: Annotated[str, Meta(description="Address to listen on.", extra={"unit": "address"})] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port to listen on; 0 = any free one.", extra={"unit": "port"})
+    ] = 8470
+
+
+class PeerSettings(_Section, frozen=True, kw_only=True):
+    """Where other institutions reach those of this node over mutual TLS."""
+
+    host: Annotated[str, Meta(description="Address to listen on.", extra={"unit": "address"})] = "127.0.0.1"
+    base_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65000,
+            description="Port of the first institution, the next ones follow; 0 = any free ones.",
+            extra={"unit": "port"},
+        ),
+    ] = 8471
+    timeout_s: Annotated[
+        int, Meta(ge=1, le=3600, description="How long one answer of a peer may take.", extra={"unit": "s"})
+    ] = 30
+
+
+class EngineSettings(_Section, frozen=True, kw_only=True):
+    """How the embedded ledger engine groups what arrives."""
+
+    group_commit_ms: Annotated[
+        int,
+        Meta(ge=0, le=1000, description="Longest wait for company while a commit runs.", extra={"unit": "ms"}),
+    ] = 50
+
+
+class ImportSettings(_Section, frozen=True, kw_only=True):
+    """How files are imported."""
+
+    batch: Annotated[
+        int, Meta(ge=1, le=1000, description="Records sealed and published together.", extra={"unit": "records"})
+    ] = 500
+
+
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """What the node writes to its log."""
+
+    level: Annotated[
+        str,
+        Meta(pattern="^(debug|info|warning|error)$", description="Least level written.", extra={"unit": "level"}),
+    ] = "info"
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """All settings of a node."""
+
+    passphrase_file: Annotated[
+        str,
+        Meta(
+            description="File with the passphrase of the keystores; empty = `<home>.passphrase` beside the home.",
+            extra={"unit": "path"},
+        ),
+    ] = ""
+    api: ApiSettings = ApiSettings()
+    peer: PeerSettings = PeerSettings()
+    engine: EngineSettings = EngineSettings()
+    imports: ImportSettings = ImportSettings()
+    log: LogSettings = LogSettings()
+
+
+class SettingField(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting, as the documentation lists it."""
+
+    name: str
+    variable: str
+    default: object
+    unit: str
+    doc: str
+
+
+def fields() -> tuple[SettingField, ...]:
+    """List every setting with its variable, default, unit and meaning."""
+    return tuple(_fields(Settings, ""))
+
+
+def load(file: Path | None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; a file that is absent counts as empty.
+
+    Raises:
+        SettingsError: an unknown name, or a value out of its range.
+    """
+    values = _read(file) if file is not None else {}
+    known = {field.name for field in fields()}
+    _check_names(values, known, str(file))
+    for variable, text in sorted((os.environ if environment is None else environment).items()):
+        name = _name_of(variable)
+        if name is None:
+            continue
+        if name not in known:
+            raise _unknown(name, known, f"variable {variable}")
+        section, _, last = name.rpartition(".")
+        target = values.setdefault(section, {}) if section else values
+        target[last] = text
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings: {error}: correct the file or the variable") from error
+
+
+def to_toml(settings: Settings) -> str:
+    """Write what differs from the defaults as the text of a settings file."""
+    lines, tables = [], []
+    for field in fields():
+        section, _, last = field.name.rpartition(".")
+        holder = getattr(settings, section) if section else settings
+        value = getattr(holder, last)
+        if value == field.default:
+            continue
+        line = f"{last} = {msgspec.json.encode(value).decode()}"
+        if not section:
+            lines.append(line)
+        else:
+            header = f"[{section}]"
+            tables += [line] if header in tables else [header, line]
+    return "\n".join([*lines, *tables]) + "\n" if lines or tables else ""
+
+
+def _fields(kind: type[msgspec.Struct], prefix: str) -> Iterator[SettingField]:
+    for field in msgspec.structs.fields(kind):
+        inner = field.type
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            yield from _fields(inner, f"{field.name}.")
+            continue
+        meta = next(item for item in inner.__metadata__ if isinstance(item, Meta))
+        name = prefix + field.name
+        yield SettingField(
+            name=name,
+            variable=PREFIX + name.upper().replace(".", "__"),
+            default=field.default,
+            unit=str((meta.extra or {}).get("unit", "")),
+            doc=meta.description or "",
+        )
+
+
+def _name_of(variable: str) -> str | None:
+    if variable == PASSPHRASE_VARIABLE:
+        return "passphrase_file"
+    if variable.startswith(PREFIX) and "__" in variable:
+        return variable.removeprefix(PREFIX).lower().replace("__", ".")
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file} is not readable TOML ({error}): correct it") from error
+
+
+def _check_names(values: Mapping[str, Any], known: set[str], where: str) -> None:
+    for name, value in values.items():
+        inner = [f"{name}.{last}" for last in value] if isinstance(value, dict) else [name]
+        for full in inner:
+            if full not in known:
+                raise _unknown(full, known, where)
+
+
+def _unknown(name: str, known: set[str], where: str) -> SettingsError:
+    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)
+    return SettingsError(f"{where} sets {name}, which is no setting: did you mean {nearest[0]}?")
