@@ -6,6 +6,7 @@ that are not in their shortest form; wire types bound every integer, since CBOR 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import cbor2
@@ -57,6 +58,27 @@ def decode_builtins(data: bytes) -> Any:  # noqa: ANN401 - lists, bytes, text an
 def decode_trusted(data: bytes, kind: type[T]) -> T:
     """Decode bytes that were strictly checked before, without the second encoding; never for bytes from outside."""
     return msgspec.convert(cbor2.loads(data), kind, builtin_types=(bytes,))
+
+
+def array(items: Sequence[bytes]) -> bytes:
+    """Join encoded items to the array of them."""
+    return _head(0x80, len(items)) + b"".join(items)
+
+
+def byte_string(content: bytes) -> bytes:
+    """Encode a byte string."""
+    return _head(0x40, len(content)) + content
+
+
+def _head(major: int, number: int) -> bytes:
+    """Give the shortest head of a major type (RFC 8949 section 3.1) with a number below 2³²."""
+    if number < 24:
+        return bytes((major | number,))
+    if number < 1 << 8:
+        return bytes((major | 24, number))
+    if number < 1 << 16:
+        return bytes((major | 25,)) + number.to_bytes(2, "big")
+    return bytes((major | 26,)) + number.to_bytes(4, "big")
 
 
 def _name(kind: object) -> str:

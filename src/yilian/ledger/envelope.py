@@ -21,7 +21,7 @@ from msgspec import Meta
 
 from yilian import canonical
 from yilian.crypto import cose, merkle
-from yilian.crypto.suite import Signer, SuiteId
+from yilian.crypto.suite import Signer, SuiteId, sha256
 from yilian.errors import VerificationError
 from yilian.ledger.cases import Command
 from yilian.ledger.members import Role
@@ -65,7 +65,7 @@ class InvalidTransaction(VerificationError):  # noqa: N818 - a state of the tran
         self.code = code
 
 
-class _Wire(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, gc=False):
     pass
 
 
@@ -115,17 +115,17 @@ class _Transaction(_Wire, frozen=True, kw_only=True):
     operations: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=MAX_OPERATIONS)]
 
 
-class Operation(msgspec.Struct, frozen=True):
+class Operation(msgspec.Struct, frozen=True, gc=False):
     """One decoded operation. `digest` is the RFC 6962 leaf hash of its bytes."""
 
-    digest: bytes
+    digest: Digest
     core_bytes: bytes
     core: Core
     persons: tuple[PersonSignature, ...]
     command: Command
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """A decoded transaction; its signature is not checked yet."""
 
     payload: Payload
@@ -161,7 +161,7 @@ def parse(data: bytes, commands: CommandTypes) -> Envelope:
     return Envelope(payload, wire.sign1, operations)
 
 
-def parse_operation(data: bytes, digest: bytes, commands: CommandTypes) -> Operation:
+def parse_operation(data: bytes, digest: Digest, commands: CommandTypes) -> Operation:
     """Decode one operation strictly; `digest` is its RFC 6962 leaf hash."""
     if len(data) > MAX_OPERATION_BYTES:
         raise InvalidTransaction(TransactionCode.TOO_LARGE, f"operation of {len(data)} bytes: at most 20000")
@@ -195,7 +195,7 @@ def parse_checked(data: bytes, commands: CommandTypes) -> Envelope:
         signatures = (
             tuple(msgspec.convert(item, PersonSignature, builtin_types=(bytes,)) for item in persons) if persons else ()
         )
-        operations.append(Operation(merkle.leaf_hash(raw), core_bytes, core, signatures, command))
+        operations.append(Operation(sha256(b"\x00" + raw), core_bytes, core, signatures, command))
     return Envelope(canonical.decode_trusted(payload, Payload), sign1, tuple(operations))
 
 

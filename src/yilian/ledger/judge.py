@@ -13,7 +13,7 @@ from yilian.crypto.suite import SuiteId, key_id_of, verify
 from yilian.errors import Refused
 from yilian.ledger.cases import Case, Command, Found, Header, Register
 from yilian.ledger.envelope import Core, Operation, PersonSignature, person_message
-from yilian.ledger.members import InstitutionKind, Key, Member, MemberState, Role, is_valid
+from yilian.ledger.members import Key, Member, MemberState, Role, is_valid
 from yilian.ledger.registry import Bound, Registry
 from yilian.ledger.state import Directory, Layer, register_key
 from yilian.ledger.workflow import (
@@ -51,7 +51,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     directory: Directory
 
 
-class Actor(msgspec.Struct, frozen=True, kw_only=True):
+class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The institution that signed the envelope, by which kind of key."""
 
     institution: InstitutionId
@@ -64,12 +64,17 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
         return self.member.state == MemberState.SUSPENDED
 
 
+_Rows = tuple[tuple[Row, tuple[Alternative, ...]], ...]
+"""Rows, each with those of its alternatives that the signers' roles fit."""
+
+
 class Judge:
     """Judges operations of one block over one layer of state."""
 
     def __init__(self, registry: Registry, block: Block) -> None:
         self._registry = registry
         self._block = block
+        self._admitted: dict[tuple[str, int, tuple[Role, ...]], _Rows] = {}
 
     def run(self, operation: Operation, actor: Actor, layer: Layer, *, signatures_hold: bool) -> None:
         """Judge one operation and write its changes to `layer`.
@@ -81,19 +86,20 @@ class Judge:
         """
         core = operation.core
         bound = self._registry.commands[core.workflow, core.command]
-        roles = tuple(person.role for person in operation.persons) or (actor.role,)
-        rows = [row for row in bound.rows if row.since <= self._block.height]
+        signers = operation.persons
+        roles = tuple([person.role for person in signers]) if signers else (actor.role,)
         # 2. some row of this command allows the role
-        if not any(_fits(one, operation, roles) for row in rows for one in row.who.alternatives):
+        admitted = self._rows_admitting(bound, len(signers), roles)
+        if not any(alternatives for _, alternatives in admitted):
             raise _refusal(KernelRefusal.NOT_PERMITTED, f"{core.command} is not for {_words(roles)}: see who may do it")
         there = layer.find_case(core.case_id)
         case = there[1] if there is not None and there[0] == bound.case_type.word else None
         # 3. persons' keys
-        persons = self._persons(operation, actor, case, rows, signatures_hold=signatures_hold)
+        persons = self._persons(operation, actor, case, admitted, signatures_hold=signatures_hold) if signers else ()
         # 4. the case, its version; 5. its state
-        rows = self._rows_by_state(bound, rows, core, case, there is not None)
+        admitted = self._rows_by_state(bound, admitted, core, case, taken=there is not None)
         # 6. position and signers of the row
-        row = self._row_by_position(rows, operation, roles, persons, actor, case)
+        row = self._row_by_position(admitted, operation, persons, actor, case)
         # 7. suspension
         if actor.suspended and not row.while_suspended:
             raise _refusal(
@@ -105,7 +111,8 @@ class Judge:
         if row.opens and row.id_of is None and core.case_id != call.new_id():
             raise _refusal(KernelRefusal.NO_SUCH_CASE, f"a new case here has the id {call.new_id().hex()}: derive it")
         # 9. references
-        self._check_refs(row, core, layer)
+        if core.refs or row.refs:
+            self._check_refs(row, core, layer)
         if row.opens and row.id_of is not None:
             wanted = row.id_of(call, operation.command)
             if core.case_id != wanted:
@@ -113,8 +120,20 @@ class Judge:
         # 10. the contract's own guards; 11. consequences
         _Run(self._registry, self._block, layer).step(bound, row, call, operation.command, case, flags)
 
+    def _rows_admitting(self, bound: Bound, signed: int, roles: tuple[Role, ...]) -> _Rows:
+        """Give the rows of a command that hold at this height, each with the alternatives that the roles fit."""
+        admitted = self._admitted.get((bound.word, signed, roles))
+        if admitted is None:
+            admitted = tuple(
+                (row, tuple(one for one in row.who.alternatives if _fits(one, signed, roles)))
+                for row in bound.rows
+                if row.since <= self._block.height
+            )
+            self._admitted[bound.word, signed, roles] = admitted
+        return admitted
+
     def _persons(
-        self, operation: Operation, actor: Actor, case: Found[Any] | None, rows: list[Row], *, signatures_hold: bool
+        self, operation: Operation, actor: Actor, case: Found[Any] | None, admitted: _Rows, *, signatures_hold: bool
     ) -> tuple[Person, ...]:
         seen: list[KeyId] = []
         persons = []
@@ -131,7 +150,7 @@ class Judge:
                     key is None
                     or key.fields.role != signature.role
                     or not is_valid(key.fields, key.state, self._block.time)
-                    or not self._belongs(key.fields, actor, case, rows)
+                    or not self._belongs(key.fields, actor, case, admitted)
                 ):
                     raise _invalid_key(signature)
                 public_key, person = key.fields.public_key, self._person(key.fields, signature)
@@ -155,10 +174,12 @@ class Judge:
         return patient.key
 
     @staticmethod
-    def _belongs(key: Key, actor: Actor, case: Found[Any] | None, rows: list[Row]) -> bool:
+    def _belongs(key: Key, actor: Actor, case: Found[Any] | None, admitted: _Rows) -> bool:
         if key.owner == actor.institution:
             return True
-        seconds = [one.signers[1].position for row in rows for one in row.who.alternatives if len(one.signers) > 1]
+        seconds = [
+            one.signers[1].position for row, _ in admitted for one in row.who.alternatives if len(one.signers) > 1
+        ]
         return any(position != ANY and _at(position, key.owner, case, opens=False) for position in seconds)
 
     def _person(self, key: Key, signature: PersonSignature) -> Person:
@@ -167,14 +188,8 @@ class Judge:
         return Person(key_id=signature.key_id, role=signature.role, institution=key.owner, operator=operator)
 
     @staticmethod
-    def _rows_by_state(
-        bound: Bound,
-        rows: list[Row],
-        core: Core,
-        case: Found[Any] | None,
-        taken: bool,  # noqa: FBT001 - a fact
-    ) -> list[Row]:
-        opening = [row for row in rows if row.opens]
+    def _rows_by_state(bound: Bound, admitted: _Rows, core: Core, case: Found[Any] | None, *, taken: bool) -> _Rows:
+        opening = tuple([one for one in admitted if one[0].opens])
         if case is None:
             if taken:
                 raise _refusal(KernelRefusal.NO_SUCH_CASE, f"{core.case_id.hex()} is no {bound.case_type.word}")
@@ -184,33 +199,33 @@ class Judge:
                 raise _refusal(KernelRefusal.STALE_VERSION, f"a new case has version 0, not {core.case_version}")
             return opening
         state, version = case.state, case.header.version
-        moving = [row for row in rows if not row.opens]
-        if opening and not any(row.any_version and state in row.from_states for row in moving):
+        moving = tuple([one for one in admitted if not one[0].opens])
+        if opening and not any(row.any_version and state in row.from_states for row, _ in moving):
             raise _refusal(KernelRefusal.STALE_VERSION, f"{core.case_id.hex()} is open already, at version {version}")
-        if core.case_version != version and not any(row.any_version for row in moving):
+        if core.case_version != version and not any(row.any_version for row, _ in moving):
             raise _refusal(
                 KernelRefusal.STALE_VERSION, f"version {core.case_version}, the case is at {version}: read it again"
             )
-        selected = [row for row in moving if state in row.from_states]
+        selected = tuple([one for one in moving if state in one[0].from_states])
         if not selected:
             raise _refusal(
                 KernelRefusal.ILLEGAL_TRANSITION, f"{core.command} does not leave {state}: see what may be done now"
             )
         return selected
 
-    def _row_by_position(
+    def _row_by_position(  # noqa: PLR0917 - what a step is judged by
         self,
-        rows: list[Row],
+        admitted: _Rows,
         operation: Operation,
-        roles: tuple[Role, ...],
         persons: tuple[Person, ...],
         actor: Actor,
         case: Found[Any] | None,
     ) -> Row:
-        for row in rows:
-            for one in row.who.alternatives:
-                if _fits(one, operation, roles) and _stands(one, operation, persons, actor, case, opens=row.opens):
+        for row, alternatives in admitted:
+            for one in alternatives:
+                if _stands(one, operation, persons, actor, case, opens=row.opens):
                     return row
+        roles = tuple(person.role for person in persons) or (actor.role,)
         raise _refusal(
             KernelRefusal.NOT_PERMITTED,
             f"{operation.core.command} is not for {actor.institution.hex()} as {_words(roles)} in this case",
@@ -259,7 +274,7 @@ class Judge:
             chain=block.chain,
             institution=actor.institution,
             operator=member.operator,
-            kind=InstitutionKind(member.kind),
+            kind=member.kind,
             suspended=actor.suspended,
             persons=persons,
             refs=operation.core.refs,
@@ -282,7 +297,7 @@ class _Run:
         self._layer = layer
         self._consequences = 0
 
-    def step(
+    def step(  # noqa: PLR0917 - what a step is judged by
         self,
         bound: Bound,
         row: Row,
@@ -306,7 +321,7 @@ class _Run:
         for consequence in outcome.consequences:
             self._consequence(bound, call, consequence, depth + 1)
 
-    def _write(
+    def _write(  # noqa: PLR0917 - what a step is judged by
         self,
         bound: Bound,
         row: Row,
@@ -425,9 +440,8 @@ class _LayerReads:
         return self._directory.key(key_id)
 
 
-def _fits(one: Alternative, operation: Operation, roles: tuple[Role, ...]) -> bool:
+def _fits(one: Alternative, signed: int, roles: tuple[Role, ...]) -> bool:
     """Say whether the presented roles are those that an alternative asks for (check 2)."""
-    signed = len(operation.persons)
     if one.kind == "node":
         return not signed and roles[0] in one.signers[0].roles
     if one.kind == "persons":
@@ -441,7 +455,7 @@ def _fits(one: Alternative, operation: Operation, roles: tuple[Role, ...]) -> bo
     return False
 
 
-def _stands(
+def _stands(  # noqa: PLR0911, PLR0917 - one return a condition; what a step is judged by
     one: Alternative,
     operation: Operation,
     persons: tuple[Person, ...],

@@ -21,7 +21,7 @@ EMPTY_ROOT = sha256(b"")
 ReadTile = Callable[[int, int], bytes | None]
 
 
-class Leaf(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+class Leaf(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What the log says of one operation; the leaf hash is RFC 6962's over its canonical bytes."""
 
     height: Natural

@@ -7,7 +7,8 @@ state tree already holds the new hashes: `discard` puts it back where a commit f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
 from hashlib import sha256
 from typing import Annotated
 
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from yilian import canonical
-from yilian.crypto import cose, merkle
+from yilian.crypto import cose
 from yilian.crypto.suite import SuiteId, tagged_hash, verify
 from yilian.errors import Refused, VerificationError
 from yilian.ledger import envelope as envelopes
@@ -38,8 +39,20 @@ ENVELOPE_VALIDITY = HOUR
 WINDOW = HOUR
 """How long an (actor, op_id) is remembered, in block time: as long as an envelope can be valid."""
 
-Verified = Callable[[bytes], bool]
-"""Says of a transaction's bytes that form and signatures were checked, with the keys on record at this height."""
+
+class Checked(IntEnum):
+    """What of a transaction was checked before its block: nothing, its signatures and form, or its signatures alone.
+
+    Signatures are checked with the public keys of the key ids that they name; a key id is a hash of its key.
+    """
+
+    NOTHING = 0
+    ALL = 1
+    SIGNATURES = 2
+
+
+Verified = Callable[[bytes], int]
+"""Says of a transaction's bytes what was checked, as `Checked`."""
 
 Result = tuple[tuple[str, int], ...]
 """Empty: done; else (workflow, number) of the refusal, those of consequences behind it."""
@@ -59,7 +72,7 @@ class Head(Part, frozen=True, kw_only=True):
     parameters_root: Digest
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one operation. `leaf` is its index in the log."""
 
     op_id: OpId
@@ -77,7 +90,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return not self.result
 
 
-class TransactionResult(msgspec.Struct, frozen=True, kw_only=True):
+class TransactionResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one transaction: a code, and an answer an operation where the code is OK."""
 
     code: TransactionCode
@@ -92,6 +105,12 @@ class OperationRecord(Part, frozen=True, kw_only=True):
     rows: Annotated[tuple[bytes, ...], Meta(max_length=512)]
 
 
+class _BlockRecords(Part, frozen=True, kw_only=True):
+    first: Natural
+    """Index of the first leaf in the log."""
+    records: tuple[OperationRecord, ...]
+
+
 class Executed(msgspec.Struct, frozen=True, kw_only=True):
     """A block's effects, not yet written."""
 
@@ -99,7 +118,7 @@ class Executed(msgspec.Struct, frozen=True, kw_only=True):
     batch: Batch
     results: tuple[TransactionResult, ...]
     log: Log
-    overwritten: list[dict[int, bytes]]
+    overwritten: Mapping[int, bytes]
     remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer]]
 
 
@@ -141,16 +160,15 @@ class Machine:
             if header.time < self.head.time - WINDOW:
                 break
             heights.append((header, block))
-        size = self.head.log_size
         for header, block in heights:
-            size -= len(self.records(header.height))
+            first = self.first_leaf(header.height)
             for index, (operation, record) in enumerate(self.operations(header.height, block)):
                 answer = Answer(
                     op_id=record.leaf.op_id,
                     case_id=operation.core.case_id,
                     command=operation.core.command,
                     result=record.leaf.result,
-                    leaf=size + index,
+                    leaf=first + index,
                     height=header.height,
                 )
                 key = (record.leaf.actor, record.leaf.op_id)
@@ -162,10 +180,15 @@ class Machine:
     def records(self, height: int) -> tuple[OperationRecord, ...]:
         """Give what the operations of a committed block did, in the order of their leaves."""
         stored = self._state.leaves(height)
-        return canonical.decode_trusted(stored, tuple[OperationRecord, ...]) if stored else ()
+        return canonical.decode_trusted(stored, _BlockRecords).records if stored else ()
+
+    def first_leaf(self, height: int) -> int:
+        """Give the index in the log of a block's first leaf; 0 where it added none."""
+        stored = self._state.leaves(height)
+        return canonical.decode_trusted(stored, _BlockRecords).first if stored else 0
 
     def operations(self, height: int, block: Block) -> Iterator[tuple[Operation, OperationRecord]]:
-        """Pair the operations of a committed block that have a leaf with what they did, in the order of their leaves."""
+        """Pair the operations of a committed block that have a leaf with what they did, in order of leaves."""
         records = iter(self.records(height))
         record = next(records, None)
         for transaction in block.transactions:
@@ -194,7 +217,7 @@ class Machine:
         _check_signature(envelope, directory)
         return envelope
 
-    def execute(
+    def execute(  # noqa: PLR0917 - what a block is made of
         self, height: int, time: UnixMillis, block: Digest, transactions: Sequence[bytes], verified: Verified
     ) -> Executed:
         """Execute a block's transactions in order.
@@ -214,13 +237,10 @@ class Machine:
         )
         run = _Execution(self, circumstances, Layer(self._state, self.registry.fields))
         results = tuple(run.transaction(transaction, verified) for transaction in transactions)
-        changes = {key_hash(key): row for key, row in run.layer.changed.items()}
-        overwritten = self._tree.update(
-            {key: sha256(row).digest() for key, row in changes.items()}, self._stored_bucket
-        )
+        overwritten = self._tree.update(run.changes, self._stored_bucket)
         log = self._log.copy()
         for record in run.leaves:
-            log.append(merkle.leaf_hash(record))
+            log.append(sha256(b"\x00" + record).digest())
         log_root = log.root()
         parameters_root = self.head.parameters_root
         if run.parameters_changed:
@@ -237,7 +257,7 @@ class Machine:
         )
         batch = Batch(
             height=height,
-            rows=changes,
+            rows=run.rows,
             tiles={key: bytes(tile) for key, tile in log.touched.items()},
             leaves=run.records(),
             head=canonical.encode(head),
@@ -267,6 +287,13 @@ class Machine:
         self._log = executed.log
         self._remember(executed)
 
+    @staticmethod
+    def name(executed: Executed, block: Digest) -> Executed:
+        """Give the same effects under another block digest: for a header that is signed after execution."""
+        head = msgspec.structs.replace(executed.head, block=block)
+        batch = msgspec.structs.replace(executed.batch, head=canonical.encode(head))
+        return msgspec.structs.replace(executed, head=head, batch=batch)
+
     def discard(self, executed: Executed) -> None:
         """Forget a block that was executed and is not committed."""
         self._tree.undo(executed.overwritten)
@@ -281,7 +308,7 @@ class Machine:
         return Directory(self._state)
 
     def answered(self, actor: InstitutionId, op: OpId, time: UnixMillis) -> tuple[Digest, Answer] | None:
-        """Find what was answered to an operation id within the last hour of block time: its bytes' digest, the answer."""
+        """Find what was answered to an operation id in the last hour of block time: its bytes' digest, the answer."""
         remembered = self._remembered.get((actor, op))
         if remembered is None or remembered[2] < time - WINDOW:
             return None
@@ -336,7 +363,13 @@ class _Execution:
         self._types = machine.registry.command_types
         self.layer = layer
         self.leaves: list[bytes] = []
-        self._records: list[list[object]] = []
+        self.rows: dict[bytes, bytes] = {}
+        """Key hash → row as the block leaves it."""
+        self.changes: dict[bytes, bytes] = {}
+        """Key hash → value hash of the same rows."""
+        self._records: list[bytes] = []
+        # a leaf's first two fields and head of the third, alike for all leaves of a block
+        self._leaf_start = b"\x88" + cbor2.dumps(circumstances.height) + cbor2.dumps(circumstances.time) + _BYTES32
         self.remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer]] = {}
 
     @property
@@ -345,19 +378,21 @@ class _Execution:
         return any(key in self.layer.changed for key in _PARAMETER_KEYS)
 
     def records(self) -> bytes:
-        """Give the block's `OperationRecord`s, encoded; empty where no leaf was added."""
-        return cbor2.dumps(self._records) if self._records else b""
+        """Give the block's `_BlockRecords`, encoded; empty where no leaf was added."""
+        if not self._records:
+            return b""
+        return b"\x82" + cbor2.dumps(self._machine.head.log_size) + canonical.array(self._records)
 
     def transaction(self, data: bytes, verified: Verified) -> TransactionResult:
         """Execute one transaction; what cannot enter a block leaves no trace but its code."""
         directory, time = self._circumstances.directory, self._circumstances.time
         try:
-            if verified(data):
-                envelope, holds = envelopes.parse_checked(data, self._types), True
-                actor = _check_actor(envelope, self._machine.chain, directory, time)
-            else:
-                envelope, holds = envelopes.parse(data, self._types), False
-                actor = _check_actor(envelope, self._machine.chain, directory, time)
+            checked = verified(data)
+            holds = checked != Checked.NOTHING
+            parse = envelopes.parse_checked if checked == Checked.ALL else envelopes.parse
+            envelope = parse(data, self._types)
+            actor = _check_actor(envelope, self._machine.chain, directory, time)
+            if not holds:
                 _check_signature(envelope, directory)
         except InvalidTransaction as invalid:
             return TransactionResult(code=invalid.code, message=str(invalid))
@@ -397,30 +432,40 @@ class _Execution:
         )
         self._add_leaf(operation, actor, result, rows)
         if before is None:
-            self.remembered[key] = (digest(operation.digest), answer)
+            self.remembered[key] = (operation.digest, answer)
         return answer
 
     def _add_leaf(self, operation: Operation, actor: Actor, result: Result, rows: dict[bytes, bytes]) -> None:
-        if len(rows) == 1:
-            ((natural_key, row),) = rows.items()
-            changes = [(key_hash(natural_key), sha256(row).digest())]
-        else:
-            changes = sorted((key_hash(natural_key), sha256(row).digest()) for natural_key, row in rows.items())
-        # the fields of `Leaf`, in its order; encoded by hand, since this is on the path of every operation
-        leaf: list[object] = [
-            self._circumstances.height,
-            self._circumstances.time,
-            actor.institution,
-            operation.core.op_id,
-            operation.digest,
-            [list(pair) for pair in result],
-            changes_digest(changes),
-            operation.core.claims_root,
-        ]
-        self.leaves.append(cbor2.dumps(leaf))
-        self._records.append([leaf, list(rows.values())])
+        changes = []
+        for natural_key, row in rows.items():
+            key, value = sha256(natural_key).digest(), sha256(row).digest()
+            self.rows[key] = row
+            self.changes[key] = value
+            changes.append((key, value))
+        if len(changes) > 1:
+            changes.sort()
+        # the fields of `Leaf`, in its order, encoded by hand, since this is on the path of every operation
+        claims_root = operation.core.claims_root
+        leaf = b"".join(
+            (
+                self._leaf_start,
+                actor.institution,
+                b"\x50",
+                operation.core.op_id,
+                _BYTES32,
+                operation.digest,
+                cbor2.dumps(result) if result else b"\x80",
+                _BYTES32,
+                changes_digest(changes),
+                b"\xf6" if claims_root is None else _BYTES32 + claims_root,
+            )
+        )
+        self.leaves.append(leaf)
+        self._records.append(b"\x82" + leaf + canonical.array([canonical.byte_string(row) for row in rows.values()]))
 
 
+_BYTES32 = b"\x58\x20"
+"""CBOR head of a byte string of 32 bytes."""
 _PARAMETER_KEYS = tuple(register_key(GOVERNANCE, register.word) for register in (Parameters, Constitution))
 
 

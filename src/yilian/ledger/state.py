@@ -9,12 +9,14 @@ A row is canonical CBOR `[natural key, …]`, stored under H(natural key):
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeVar
 
 import cbor2
 import msgspec
 
+from yilian import canonical
 from yilian.ledger.cases import C, Case, Found, Header, Register
 from yilian.ledger.members import Key, Member, Parameters
 from yilian.ledger.ports import State
@@ -41,9 +43,37 @@ def key_hash(natural_key: bytes) -> bytes:
 
 
 def encode_case(case_type: str, shape: int, found: Found[Any]) -> bytes:
-    """Encode a case row."""
-    header, fields = msgspec.to_builtins((found.header, found.fields), builtin_types=(bytes,))
-    return cbor2.dumps([case_key(found.header.id), shape, case_type, header, fields])
+    """Encode a case row; its header by hand, since this is on the path of every operation."""
+    header = found.header
+    patient = header.patient
+    return b"".join(
+        (
+            b"\x85\x58\x25case/",
+            header.id,
+            _start(shape, case_type),
+            header.id,
+            _standing(header.version, header.state, header.flags),
+            _moment(header.opened_height, header.opened_time),
+            _moment(header.changed_height, header.changed_time),
+            b"\xf6" if patient is None else canonical.encode(patient),
+            canonical.encode(found.fields),
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def _start(shape: int, case_type: str) -> bytes:
+    return cbor2.dumps(shape) + cbor2.dumps(case_type) + b"\x89\x58\x20"
+
+
+@lru_cache(maxsize=4096)
+def _standing(version: int, state: str, flags: tuple[str, ...]) -> bytes:
+    return cbor2.dumps(version) + cbor2.dumps(str(state)) + cbor2.dumps([str(flag) for flag in flags])
+
+
+@lru_cache(maxsize=4096)
+def _moment(height: int, time: int) -> bytes:
+    return cbor2.dumps(height) + cbor2.dumps(time)
 
 
 def encode_register(natural_key: bytes, value: Register) -> bytes:
@@ -58,51 +88,52 @@ class Layer:
     """
 
     def __init__(self, below: Layer | State, types: Mapping[str, type[Case]]) -> None:
-        self._below = below
+        self.parent = below if isinstance(below, Layer) else None
+        self.store: State = below.store if isinstance(below, Layer) else below
         self._types = types
-        self._decoded: dict[bytes, Any] = {}
+        self.decoded: dict[bytes, Any] = {}
         self.changed: dict[bytes, bytes] = {}
         """Natural key → row bytes."""
 
     def find_case(self, case: CaseId) -> tuple[str, Found[Any]] | None:
         """Find a case of any type: (case type, header and fields)."""
         natural_key = b"case/" + case
-        if natural_key in self._decoded:
-            found: tuple[str, Found[Any]] | None = self._decoded[natural_key]
-            return found
-        if isinstance(self._below, Layer):
-            return self._below.find_case(case)
-        row = self._below.get(sha256(natural_key).digest())
-        found = None if row is None else decode_case(row, self._types)
-        self._decoded[natural_key] = found
+        layer = self
+        while natural_key not in layer.decoded:
+            if layer.parent is None:
+                row = self.store.get(sha256(natural_key).digest())
+                layer.decoded[natural_key] = None if row is None else decode_case(row, self._types)
+                break
+            layer = layer.parent
+        found: tuple[str, Found[Any]] | None = layer.decoded[natural_key]
         return found
 
     def find_register(self, natural_key: bytes, kind: type[R]) -> R | None:
         """Find a register row under its natural key."""
-        if natural_key in self._decoded:
-            value: R | None = self._decoded[natural_key]
-            return value
-        if isinstance(self._below, Layer):
-            return self._below.find_register(natural_key, kind)
-        row = self._below.get(sha256(natural_key).digest())
-        value = None if row is None else decode_register(row, kind)
-        self._decoded[natural_key] = value
+        layer = self
+        while natural_key not in layer.decoded:
+            if layer.parent is None:
+                row = self.store.get(sha256(natural_key).digest())
+                layer.decoded[natural_key] = None if row is None else decode_register(row, kind)
+                break
+            layer = layer.parent
+        value: R | None = layer.decoded[natural_key]
         return value
 
     def put_case(self, case_type: str, shape: int, found: Found[Any]) -> None:
         """Write a case."""
         natural_key = b"case/" + found.header.id
-        self._decoded[natural_key] = (case_type, found)
+        self.decoded[natural_key] = (case_type, found)
         self.changed[natural_key] = encode_case(case_type, shape, found)
 
     def put_register(self, natural_key: bytes, value: Register) -> None:
         """Write a register row."""
-        self._decoded[natural_key] = value
+        self.decoded[natural_key] = value
         self.changed[natural_key] = encode_register(natural_key, value)
 
     def merge(self, upper: Layer) -> None:
         """Take over what an upper layer changed."""
-        self._decoded.update(upper._decoded)
+        self.decoded.update(upper.decoded)
         self.changed.update(upper.changed)
 
     def child(self) -> Layer:

@@ -81,34 +81,37 @@ class StateTree:
         """Say whether a bucket has no row."""
         return self._levels[self.depth][index * 32 : index * 32 + 32] == EMPTY_BUCKET
 
-    def update(self, changes: Mapping[bytes, bytes | None], stored: Callable[[int], Rows]) -> list[dict[int, bytes]]:
-        """Apply changed rows (key hash → value hash, None = removed) and return the hashes overwritten, by level.
+    def update(self, changes: Mapping[bytes, bytes | None], stored: Callable[[int], Rows]) -> dict[int, bytes]:
+        """Apply changed rows (key hash → value hash, None = removed) and return the buckets' hashes overwritten.
 
         `stored(bucket index)` gives the rows of a bucket before the change; it is asked for non-empty buckets only.
         """
-        touched: dict[int, list[tuple[bytes, bytes | None]]] = {}
         shift = 64 - self.depth
-        for key, value in changes.items():
-            touched.setdefault(int.from_bytes(key[:8], "big") >> shift, []).append((key, value))
+        first: dict[int, bytes] = {}
+        crowded: dict[int, list[bytes]] = {}
+        for key in changes:
+            index = int.from_bytes(key[:8], "big") >> shift
+            if first.setdefault(index, key) is not key:
+                crowded.setdefault(index, [first[index]]).append(key)
         leaves = self._levels[self.depth]
         buckets: dict[int, bytes] = {}
-        for index, pairs in touched.items():
-            if len(pairs) == 1 and pairs[0][1] is not None and leaves[index * 32 : index * 32 + 32] == EMPTY_BUCKET:
-                buckets[index] = _single(pairs[0][0], pairs[0][1])
+        for index, key in first.items():
+            value = changes[key]
+            empty = leaves[index << 5 : (index << 5) + 32] == EMPTY_BUCKET
+            if empty and value is not None and index not in crowded:
+                buckets[index] = _single(key, value)
                 continue
-            merged: dict[bytes, bytes | None] = {} if self.is_empty(index) else dict(stored(index))
-            merged.update(pairs)
+            merged: dict[bytes, bytes | None] = {} if empty else dict(stored(index))
+            for other in crowded.get(index, (key,)):
+                merged[other] = changes[other]
             buckets[index] = _bucket(
-                [(key, merged_value) for key, merged_value in sorted(merged.items()) if merged_value]
+                [(key, merged_value) for key, merged_value in sorted(merged.items()) if merged_value is not None]
             )
         return self._write(buckets)
 
-    def undo(self, overwritten: list[dict[int, bytes]]) -> None:
+    def undo(self, overwritten: Mapping[int, bytes]) -> None:
         """Put back what `update` overwrote."""
-        for level, nodes in zip(range(self.depth, -1, -1), overwritten, strict=True):
-            flat = self._levels[level]
-            for index, node in nodes.items():
-                flat[index * 32 : index * 32 + 32] = node
+        self._write(overwritten)
 
     def prove(self, key_hash: bytes, stored: Callable[[int], Rows]) -> StateProof:
         """Prove what stands under a key hash, present or absent."""
@@ -121,25 +124,25 @@ class StateTree:
             index >>= 1
         return StateProof(rows=rows, siblings=tuple(siblings))
 
-    def _write(self, buckets: dict[int, bytes]) -> list[dict[int, bytes]]:
-        overwritten: list[dict[int, bytes]] = []
-        level: dict[int, bytes] = buckets
-        for depth in range(self.depth, -1, -1):
-            flat = self._levels[depth]
-            old: dict[int, bytes] = {}
-            for index, node in level.items():
-                at = index * 32
-                old[index] = bytes(flat[at : at + 32])
-                flat[at : at + 32] = node
-            overwritten.append(old)
-            if depth:
-                parents: dict[int, bytes] = {}
-                for index in level:
-                    parent = index >> 1
-                    if parent not in parents:
-                        at = parent * 64
-                        parents[parent] = sha256(b"\x01" + flat[at : at + 64]).digest()
-                level = parents
+    def _write(self, buckets: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Set hashes of buckets, rehash what lies above them, and give the buckets' hashes as they were."""
+        flat = self._levels[self.depth]
+        overwritten: dict[int, bytes] = {}
+        for index, node in buckets.items():
+            at = index << 5
+            overwritten[index] = bytes(flat[at : at + 32])
+            flat[at : at + 32] = node
+        level: Iterable[int] = buckets
+        for depth in range(self.depth - 1, -1, -1):
+            above = self._levels[depth]
+            # the order in which the nodes of one level are hashed changes nothing
+            level = {index >> 1 for index in level}
+            for index in level:
+                at = index << 6
+                node = sha256(b"\x01" + flat[at : at + 64]).digest()
+                at >>= 1
+                above[at : at + 32] = node
+            flat = above
         return overwritten
 
 

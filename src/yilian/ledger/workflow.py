@@ -225,7 +225,7 @@ def moves(
     )
 
 
-class Person(msgspec.Struct, frozen=True, kw_only=True):
+class Person(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A person whose signature the kernel verified."""
 
     key_id: KeyId
@@ -235,7 +235,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     operator: InstitutionId | None
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Circumstances of a step, as the kernel checked them; for a consequence those of the outer operation."""
 
     chain: Digest
@@ -267,21 +267,21 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return self.header.state if self.header is not None else ""
 
 
-class Consequence(msgspec.Struct, frozen=True, kw_only=True):
+class Consequence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A command to another case, in the same operation; all or nothing."""
 
     case_id: CaseId
     command: Command
 
 
-class Put(msgspec.Struct, frozen=True, kw_only=True):
+class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A register row to write, of the own workflow."""
 
     key: tuple[bytes, ...]
     value: Register
 
 
-class Outcome(msgspec.Struct, Generic[C], frozen=True):
+class Outcome(msgspec.Struct, Generic[C], frozen=True, gc=False):
     """What a step does: the new fields, and where the row leaves a choice, the new state.
 
     `flags` None: unchanged. `patient` is for openings.
