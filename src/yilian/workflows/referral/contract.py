@@ -228,19 +228,8 @@ def complete(call: Call, command: Complete, case: Referral, reads: Reads) -> Out
         acknowledge_by=later(call, reads, "referral.acknowledge"),
         deadline=later(call, reads, "referral.unread"),
     )
-    question = ConsentQuestion(
-        consent=case.consent,
-        custodian=case.receiver,
-        recipient=case.referrer,
-        purpose=Purpose.TREAT,
-        begins=call.time,
-        until=call.time,
-        entries=(result,) if command.publish is None else (),
-        items=(item,) if command.publish is not None else (),
-        uses=max(0, 1 - returning),
-        level_cap=item.level,
-    )
-    if not consent.covers(reads, question).permit:
+    question = _of_result(call, case, (result,) if command.publish is None else (), item)
+    if not consent.covers(reads, changed(question, uses=max(0, 1 - returning))).permit:
         flags = with_flag(call, Flag.RESULT_WITHHELD)
         return Outcome(completed, flags=flags, consequences=(*publishing, *ending))
     guards.check_covered(
@@ -325,6 +314,21 @@ def _result(call: Call, command: Complete, reads: Reads) -> tuple[EntryId, conse
             "expected a published entry: publish the result first, then name it",
         )
     return command.result, consent.Item(kind=publish.kind, level=publish.level, month=publish.month)
+
+
+def _of_result(call: Call, case: Referral, published: tuple[EntryId, ...], item: consent.Item) -> ConsentQuestion:
+    return ConsentQuestion(
+        consent=case.consent,
+        custodian=case.receiver,
+        recipient=case.referrer,
+        purpose=Purpose.TREAT,
+        begins=call.time,
+        until=call.time,
+        entries=published,
+        # what this very step publishes does not stand in the catalogue yet
+        items=() if published else (item,),
+        level_cap=item.level,
+    )
 
 
 def _has_read(call: Call, case: Referral, reads: Reads) -> bool:
