@@ -1,0 +1,1 @@
+"""The API: what people and programs see over HTTP."""
