@@ -12,7 +12,7 @@ from nacl.bindings import crypto_sign
 from nacl.signing import SigningKey
 
 from yilian import values
-from yilian.crypto.suite import SIGNATURE_SIZE, SuiteId, key_id_of, proof_of_possession_message
+from yilian.crypto.suite import SIGNATURE_SIZE, SuiteId, key_id_of
 from yilian.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = [
     "generate_x25519",
     "hpke_unwrap",
     "hpke_wrap",
-    "proof_of_possession_message",
     "x25519_from_private",
 ]
 

@@ -18,12 +18,10 @@ from nacl.signing import VerifyKey
 from yilian import values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from yilian.values import Digest, InstitutionId, KeyId, PublicKey
+    from yilian.values import Digest, KeyId, PublicKey
 
 SIGNATURE_SIZE, ED25519_KEY_SIZE = 64, 32
-KEY_TAG, POSSESSION_TAG = b"yilian/key/v1", "yilian/possession/v1"
+KEY_TAG = b"yilian/key/v1"
 
 
 class SuiteId(IntEnum):
@@ -122,12 +120,3 @@ def derive_key(secret: bytes, info: bytes) -> bytes:
     """
     extracted = hmac.digest(bytes(32), secret, "sha256")
     return hmac.digest(extracted, info + b"\x01", "sha256")
-
-
-def proof_of_possession_message(owner: InstitutionId, public_keys: Iterable[bytes]) -> bytes:
-    """Give the bytes that a key signs to show that its holder asks for its registration.
-
-    Keys registered together (a signing key and an X25519 key) are named together, in the order of registration, and
-    the signing key signs all of them: nobody can register another's key as its own.
-    """
-    return framed(POSSESSION_TAG, owner, *public_keys)

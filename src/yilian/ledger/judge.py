@@ -25,6 +25,7 @@ from yilian.ledger.workflow import (
     Consequence,
     KernelRefusal,
     Outcome,
+    ParameterSpec,
     Person,
     Row,
 )
@@ -432,6 +433,9 @@ class _LayerReads:
 
     def words(self, parameter: str) -> tuple[str, ...]:
         return self._directory.words(parameter)
+
+    def parameter(self, name: str) -> ParameterSpec | None:
+        return self._registry.parameter(name)
 
     def member(self, institution: InstitutionId) -> Found[Member] | None:
         return self._directory.member(institution)

@@ -58,6 +58,10 @@ class Registry:
         """Parameters of all workflows, sorted by name."""
         return tuple(sorted((spec for item in self.workflows for spec in item.parameters), key=lambda spec: spec.name))
 
+    def parameter(self, name: str) -> ParameterSpec | None:
+        """Find a parameter by its name."""
+        return next((spec for item in self.workflows for spec in item.parameters if spec.name == name), None)
+
     def command(self, word: str) -> Bound:
         """Get a command by its word; KeyError where no workflow has it."""
         return self._by_word[word]

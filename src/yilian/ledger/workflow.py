@@ -314,6 +314,10 @@ class Reads(Protocol):
         """Get a list parameter of the chain."""
         ...
 
+    def parameter(self, name: str) -> ParameterSpec | None:
+        """Find what a parameter may be: its bounds and who guards it; None where the chain has none of this name."""
+        ...
+
     def member(self, institution: InstitutionId) -> Found[Member] | None:
         """Find a member as of the last block."""
         ...

@@ -68,12 +68,3 @@ def test_tagged_hashes_of_different_parts_differ(one: tuple[bytes, ...], other: 
 
 def test_tagged_hashes_of_different_tags_differ() -> None:
     assert suite.tagged_hash("tag/a", b"x") != suite.tagged_hash("tag/b", b"x")
-
-
-def test_possession_names_owner_and_every_key_in_order() -> None:
-    owner = values.institution_id(b"o" * 32)
-
-    message = suite.proof_of_possession_message(owner, (b"a" * 32, b"b" * 32))
-
-    assert message == suite.framed("yilian/possession/v1", b"o" * 32, b"a" * 32, b"b" * 32)
-    assert message != suite.proof_of_possession_message(owner, (b"b" * 32, b"a" * 32))

@@ -8,13 +8,10 @@ from __future__ import annotations
 from yilian.canonical import encode
 from yilian.crypto.suite import tagged_hash
 from yilian.ledger.cases import Found
-from yilian.ledger.members import LIVING, Constitution, Member, MemberState, Parameters, Roster, Rule
+from yilian.ledger.members import LIVING, Constitution, Member, MemberState, Roster, Rule
 from yilian.ledger.workflow import ParameterSpec, Reads
-from yilian.values import DAY, Digest, InstitutionId, PublicKey, UnixMillis, institution_id
-from yilian.workflows.governance.model import PARAMETERS
+from yilian.values import Digest, InstitutionId, PublicKey, UnixMillis, institution_id
 from yilian.workflows.governance.records import Action, ParameterChange
-
-LARGEST_NUMBER = 100 * 366 * DAY
 
 
 def institution_id_of(ca_fingerprint: Digest) -> InstitutionId:
@@ -94,18 +91,8 @@ def rule(reads: Reads, action: Action) -> Rule | None:
 
 
 def parameter(reads: Reads, name: str) -> ParameterSpec | None:
-    """Find a parameter of the chain with the bounds of its number; None where the chain has none of this name.
-
-    Governance knows the bounds of its own; another workflow's number stays between 0 and a hundred years of
-    milliseconds, so that no time that a contract computes from it leaves its 64 bits.
-    """
-    own = next((spec for spec in PARAMETERS if spec.name == name), None)
-    parameters = reads.register(Parameters)
-    items = parameters.items if parameters is not None else ()
-    found = next((item for item in items if item.name == name), None)
-    if own is not None or found is None:
-        return own
-    return ParameterSpec(name=name, number=found.number, words=found.words, most=max(LARGEST_NUMBER, found.number))
+    """Find a parameter of the chain with the bounds of its number; None where the chain has none of this name."""
+    return reads.parameter(name)
 
 
 def _counts(reads: Reads, institution: InstitutionId, time: UnixMillis) -> bool:
