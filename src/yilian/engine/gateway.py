@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
 
 import msgspec
 
 from yilian import canonical
+from yilian.crypto import cose
 from yilian.crypto.suite import Signer
 from yilian.engine.port import Engine
 from yilian.errors import Refused, UnavailableError
 from yilian.ledger import envelope
-from yilian.ledger.cases import Command
+from yilian.ledger.cases import Case, Command, Found
 from yilian.ledger.envelope import PersonSignature
 from yilian.ledger.machine import Answer, TransactionResult
 from yilian.ledger.members import InstitutionKind, Role
 from yilian.ledger.registry import Registry
 from yilian.ledger.workflow import Call
-from yilian.values import HOUR, MINUTE, CaseId, InstitutionId, OpId, UnixMillis, case_id, op_id, unix_millis
+from yilian.values import HOUR, MINUTE, CaseId, InstitutionId, KeyId, OpId, UnixMillis, case_id, op_id, unix_millis
+
+C = TypeVar("C", bound=Case)
 
 ENVELOPE_VALIDITY = 30 * MINUTE
 OPERATIONS_AN_ENVELOPE = 100
@@ -61,6 +65,11 @@ class Gateway:
         self.institution = institution
         self._signer = signer
         self._clock = clock
+
+    @property
+    def key_id(self) -> KeyId:
+        """Id of the gateway key that it signs with."""
+        return self._signer.key_id
 
     def draft(
         self,
@@ -142,15 +151,30 @@ class Gateway:
         (answer,) = self.send([Signed(core=draft.core, persons=signatures)])
         return check(answer)
 
-    def send(self, operations: Sequence[Signed]) -> list[Answer]:
+    def find(self, kind: type[C], case: CaseId) -> Found[C] | None:
+        """Find a committed case of one type; None where there is none, or one of another type."""
+        found = self.engine.find_case(case)
+        if found is None or found[0] != self.registry.case_words[kind]:
+            return None
+        return cast("Found[C]", found[1])
+
+    def sign_document(self, payload: bytes, tag: str) -> bytes:
+        """Sign bytes for another institution, off the ledger, under a domain tag: an encoded COSE_Sign1."""
+        return canonical.encode(cose.sign1(payload, tag.encode(), self._signer))
+
+    def send(self, operations: Sequence[Signed], *, valid_until: UnixMillis | None = None) -> list[Answer]:
         """Submit operations, up to 100 an envelope, and wait for all answers; refused ones are answers too.
+
+        Args:
+            valid_until: block time after which none of them may enter a block; by default half an hour from now.
 
         Raises:
             InvalidTransaction: an envelope could not enter a block.
             UnavailableError: the engine is busy or stopped.
         """
         encoded = [envelope.encode_operation(item.core, item.persons) for item in operations]
-        futures = [self.engine.submit(self._envelope(batch)) for batch in _batches(encoded)]
+        until = unix_millis(self._clock() + ENVELOPE_VALIDITY) if valid_until is None else valid_until
+        futures = [self.engine.submit(self._envelope(batch, until)) for batch in _batches(encoded)]
         answers: list[Answer] = []
         for future in futures:
             try:
@@ -164,13 +188,13 @@ class Gateway:
             answers.extend(result.answers)
         return answers
 
-    def _envelope(self, operations: Sequence[bytes]) -> bytes:
+    def _envelope(self, operations: Sequence[bytes], valid_until: UnixMillis) -> bytes:
         return envelope.sign_transaction(
             operations,
             self._signer,
             chain=self.engine.chain,
             actor=self.institution,
-            valid_until=unix_millis(self._clock() + ENVELOPE_VALIDITY),
+            valid_until=valid_until,
         )
 
 

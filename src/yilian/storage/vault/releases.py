@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from yilian.storage.vault.core import SealedTable, VaultCore
-from yilian.storage.vault.schema import MESSAGES_MADE, ONE_TIME_KEYS, RECEIVED_COPIES
+from yilian.storage.vault.schema import MESSAGES_MADE, NOTES, ONE_TIME_KEYS, RECEIVED_COPIES
 from yilian.values import CaseId, Digest, EntryId, InstitutionId, KeyId
 
 
@@ -81,8 +81,36 @@ class ReceivedCopy(msgspec.Struct, frozen=True, kw_only=True):
     true_size: int
 
 
+class NoteKind(StrEnum):
+    """What an institution was told, or decided, about a case beside the ledger."""
+
+    LEVEL_FIVE_LEAVE = "LEVEL_FIVE_LEAVE"
+    """A grant may deliver records of level 5."""
+    STOP = "STOP"
+    """No delivery under this grant or consent: a revocation arrived before its block did."""
+    EMERGENCY_IDENTITY = "EMERGENCY_IDENTITY"
+    """Whom an emergency is about; sealed to this institution."""
+    CUSTODIAL_IDENTITY = "CUSTODIAL_IDENTITY"
+    """Whom a custodial case is about; sealed to this institution as the home."""
+    REFERRAL_PUSHED = "REFERRAL_PUSHED"
+    """The referrer's push of a referral was acknowledged."""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """One such note; a later one of the kind about the case takes its place."""
+
+    about: bytes
+    """Id of the case."""
+    kind: NoteKind
+    by: bytes
+    """Key id or institution id of who said it."""
+    time: int
+    """Milliseconds."""
+    body: bytes = b""
+
+
 class Releases:
-    """Messages made, one-time keys, copies received."""
+    """Messages made, one-time keys, copies received, notes."""
 
     def __init__(self, vault: VaultCore) -> None:
         self._vault = vault
@@ -109,6 +137,26 @@ class Releases:
             ReceivedCopy,
             columns=lambda copy: {"entry_id": copy.entry_id, "use_id": copy.use_id, "root": copy.root},
         )
+
+        self._notes = SealedTable(
+            vault, NOTES, Note, columns=lambda note: {"about": note.about, "kind": str(note.kind)}
+        )
+
+    def put_note(self, note: Note) -> None:
+        """Keep a note, in place of the one of its kind about the same case."""
+        self._notes.put([note])
+
+    def find_note(self, about: bytes, kind: NoteKind) -> Note | None:
+        """Give the note of a kind about a case, or None."""
+        return self._notes.find(about=about, kind=str(kind))
+
+    def notes(self, kind: NoteKind) -> list[Note]:
+        """Give all notes of a kind."""
+        return self._notes.select(NOTES.c.kind == str(kind))
+
+    def delete_note(self, about: bytes, kind: NoteKind) -> None:
+        """Drop a note that holds no longer."""
+        self._notes.delete(NOTES.c.about == about, NOTES.c.kind == str(kind))
 
     def insert_message(self, made: MessageMade) -> None:
         """Keep a message before it is sent; ConflictError where one with this hash exists."""

@@ -56,6 +56,8 @@ ONE_TIME_KEYS = _sealed(
 )
 RECEIVED_COPIES = _sealed("received_copies", _key("entry_id"), _key("use_id"), _blob("root", indexed=True))
 
+NOTES = _sealed("notes", _key("about"), Column("kind", String, primary_key=True, index=True))
+
 AUDIT_EVENTS = _sealed(
     "audit_events", _number("seq"), _blob("op_id", indexed=True), _blob("use_id", indexed=True), _word("kind")
 )

@@ -1,0 +1,355 @@
+"""The recipient's side of a release: ask, check, reserve, open, confirm or dispute (release.md 4, steps 1, 3, 5).
+
+`begin` brings ciphertext and M here and drafts the reservation that a physician signs; `finish` sends it, waits until
+the ledger has delivered, and `conclude` opens. Every step is durable before the next, and can be done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, cast
+
+import msgspec
+
+from yilian.crypto import seal
+from yilian.crypto.blob import BlobReader
+from yilian.crypto.commitment import Commitment, record_commitment
+from yilian.crypto.intl import generate_x25519
+from yilian.crypto.suite import Signer
+from yilian.engine.gateway import Draft, Signed, check
+from yilian.errors import NoGrantError, NotFoundError, Refused, UnavailableError, VerificationError
+from yilian.ledger.cases import Found
+from yilian.ledger.envelope import PersonSignature
+from yilian.ledger.members import Key, Role
+from yilian.storage.vault.audit import EdgeRefusal
+from yilian.storage.vault.releases import OneTimeKey, OneTimeKeyStatus, ReceivedCopy
+from yilian.values import DAY, CaseId, EntryId, InstitutionId, KeyId, UnixMillis, case_id
+from yilian.workflows.catalog.interface import DisputeReason, Entry
+from yilian.workflows.consent.message import (
+    Item,
+    Listed,
+    Message,
+    Opened,
+    Slip,
+    Terms,
+    check_message,
+    message_hash,
+    open_item,
+    parse_message,
+)
+from yilian.workflows.consent.model import Grant, Use, UseConfirm, UseDispute, UseReserve, UseState
+from yilian.workflows.consent.ports import ExchangeRequest, Institution, Peers
+from yilian.workflows.consent.transfer import Progress, fetch_ciphertext, is_whole
+
+DELIVERY_TIMEOUT_S = 660.0
+"""A little longer than the lease of a reservation."""
+TAMPERED = "TAMPERED_BLOB"
+"""Kind of the edge refusal that records ciphertext other than the ledger names."""
+
+Beside = Callable[[Found[Use]], Sequence[Signed]]
+"""Gives the operations that go into the envelope of a confirmation, behind it."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Ciphertext and M are here; `draft` waits for the signature of `person`."""
+
+    draft: Draft
+    grant: CaseId
+    entries: tuple[EntryId, ...]
+    person: KeyId
+
+
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a use. `verified`: every entry opened as committed, and the use was confirmed."""
+
+    use_id: CaseId
+    state: str
+    entries: tuple[EntryId, ...]
+    verified: bool
+    disputed: tuple[EntryId, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def fetch(
+    recipient: Institution,
+    peers: Peers,
+    grant_id: CaseId,
+    *,
+    entries: Sequence[EntryId] = (),
+    signer: Signer,
+    role: Role,
+    now: UnixMillis,
+    beside: Beside,
+    progress: Progress = lambda _: None,
+    timeout_s: float = DELIVERY_TIMEOUT_S,
+) -> Fetched:
+    """Fetch, verify and open entries of a grant (1 to 32, by default all), signed with a person's key held here.
+
+    Raises:
+        NoGrantError: the custodian says that nobody granted this.
+        Refused: the ledger refused the reservation, with the number.
+        VerificationError: M or the ciphertext is not what the ledger names; nothing was reserved.
+        UnavailableError: custodian or ledger did not answer; asking again goes on where it stopped.
+    """
+    started = time.monotonic()
+    asked = begin(recipient, peers, grant_id, entries=entries, person=signer.key_id, now=now, progress=progress)
+    signature = recipient.gateway.sign(asked.draft.core, signer, role)
+    fetched = finish(recipient, asked.draft, (signature,), beside=beside, timeout_s=timeout_s)
+    return msgspec.structs.replace(fetched, seconds=time.monotonic() - started)
+
+
+def begin(
+    recipient: Institution,
+    peers: Peers,
+    grant_id: CaseId,
+    *,
+    entries: Sequence[EntryId] = (),
+    person: KeyId,
+    now: UnixMillis,
+    progress: Progress = lambda _: None,
+) -> Asked:
+    """Bring M and ciphertext here, check both, and draft the reservation. Errors as `fetch`."""
+    grant = recipient.gateway.find(Grant, grant_id)
+    if grant is None:
+        raise NoGrantError(f"there is no grant {grant_id.hex()} on the ledger: ask the custodian for one")
+    wanted = tuple(entries) or grant.fields.entries
+    found = tuple(_entry(recipient, entry) for entry in wanted)
+    pair = generate_x25519()
+    key = OneTimeKey(
+        public=pair.public_key,
+        private=pair.private_key,
+        grant=grant_id,
+        status=OneTimeKeyStatus.ASKED,
+        erase_after=now + DAY,
+    )
+    recipient.vault.releases.put_key(key)
+    custodian = grant.fields.custodian
+    request = ExchangeRequest(grant=grant_id, entries=wanted, one_time_key=pair.public_key, person=person)
+    signed = peers.message(custodian, request)
+    terms = Terms(
+        chain=recipient.gateway.engine.chain,
+        custodian=custodian,
+        recipient=recipient.id,
+        person=person,
+        grant=grant_id,
+        one_time_key=pair.public_key,
+    )
+    check_message(signed, gateway_key(recipient, signed, custodian), terms, tuple(_listed(entry) for entry in found))
+    try:
+        fetch_ciphertext(recipient.blobs, peers, found, grant_id, progress=progress)
+    except VerificationError as error:
+        note_tampered(recipient, str(error), now)
+        raise
+    draft = recipient.gateway.draft(
+        UseReserve(
+            grant=grant_id,
+            purpose=grant.fields.purpose,
+            entries=wanted,
+            one_time=pair.public_key,
+            message=message_hash(signed),
+        )
+    )
+    recipient.vault.releases.put_key(msgspec.structs.replace(key, use_id=draft.case_id, message=signed))
+    return Asked(draft=draft, grant=grant_id, entries=wanted, person=person)
+
+
+def finish(
+    recipient: Institution,
+    draft: Draft,
+    signatures: tuple[PersonSignature, ...],
+    *,
+    beside: Beside,
+    timeout_s: float = DELIVERY_TIMEOUT_S,
+) -> Fetched:
+    """Send the signed reservation, wait for the ledger's delivery, and open. Errors as `fetch`."""
+    (answer,) = recipient.gateway.send([Signed(core=draft.core, persons=signatures)])
+    try:
+        check(answer)
+    except Refused:
+        key = recipient.vault.releases.find_key_of_use(draft.case_id)
+        if key is not None:
+            recipient.vault.releases.put_key(msgspec.structs.replace(key, status=OneTimeKeyStatus.CLOSED))
+        raise
+    return follow(recipient, draft.case_id, beside=beside, timeout_s=timeout_s)
+
+
+def follow(recipient: Institution, use_id: CaseId, *, beside: Beside, timeout_s: float = DELIVERY_TIMEOUT_S) -> Fetched:
+    """Wait until a reservation of ours is answered, and conclude it.
+
+    Raises:
+        NotFoundError: no such use.
+        UnavailableError: it is still unanswered after `timeout_s`; the reservation stands, follow it again.
+        VerificationError: the ciphertext here was damaged since it was checked: fetch it again.
+    """
+    engine, deadline = recipient.gateway.engine, time.monotonic() + timeout_s
+    while True:
+        height = engine.head().height
+        use = recipient.gateway.find(Use, use_id)
+        if use is None:
+            raise NotFoundError(f"there is no use {use_id.hex()} on the ledger: check the id")
+        if use.state != UseState.RESERVED:
+            return conclude(recipient, use, beside=beside)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise UnavailableError(
+                f"the custodian has not answered reservation {use_id.hex()} within {timeout_s:.0f} s: follow it later"
+            )
+        engine.wait_height(height + 1, left)
+
+
+def conclude(recipient: Institution, use: Found[Use], *, beside: Beside) -> Fetched:
+    """Open what a use delivered and confirm or dispute it; what was not delivered is closed. Does nothing twice."""
+    releases = recipient.vault.releases
+    key = releases.find_key_of_use(use.header.id)
+    if use.state != UseState.DELIVERED or key is None:
+        if key is not None and key.status in {OneTimeKeyStatus.ASKED, OneTimeKeyStatus.RESERVED}:
+            releases.put_key(msgspec.structs.replace(key, status=OneTimeKeyStatus.CLOSED))
+        if use.state == UseState.RELEASED:
+            recipient.gateway.send(beside(use))
+        return _outcome(use, use.fields.disputed)
+    copies, wrong = _open_all(recipient, use, key)
+    with recipient.vault.transaction():
+        releases.put_copies(copies)
+        releases.put_key(
+            msgspec.structs.replace(key, status=OneTimeKeyStatus.OPENED, erase_after=use.fields.dispute_until)
+        )
+    command = UseDispute(entries=tuple(wrong), reason=min(wrong.values(), key=_gravest)) if wrong else UseConfirm()
+    draft = recipient.gateway.draft(command, use.header.id, version=use.header.version)
+    recipient.gateway.send([Signed(core=draft.core), *beside(use)])
+    now = recipient.gateway.find(Use, use.header.id)
+    return _outcome(now if now is not None else use, tuple(wrong))
+
+
+def open_copy(recipient: Institution, entry_id: EntryId, out: BinaryIO) -> Slip | None:
+    """Write the plaintext of a delivered record, verified again against root and commitment; None where there is none.
+
+    Raises:
+        VerificationError: the ciphertext here was damaged: fetch it again.
+    """
+    copies = recipient.vault.releases.copies_of_entry(entry_id)
+    entry = recipient.gateway.find(Entry, entry_id)
+    if not copies or entry is None:
+        return None
+    copy = copies[-1]
+    with recipient.blobs.open(copy.root) as blob:
+        seal.open_sealed(blob, copy.data_key, copy.root, out)
+    return Slip(
+        salt=copy.salt, level=entry.fields.level, content_type="application/fhir+json", true_size=copy.true_size
+    )
+
+
+def gateway_key(recipient: Institution, signed: bytes, custodian: InstitutionId) -> bytes:
+    """Give the public key that a message says it is signed with, where the ledger says it is that custodian's.
+
+    Raises:
+        VerificationError: no key of a node of this custodian.
+    """
+    _, message = parse_message(signed)
+    key = recipient.gateway.find(Key, case_id(message.signer))
+    if key is None or key.fields.owner != custodian or key.fields.role != Role.NODE or key.state != "active":
+        raise VerificationError(
+            f"the message is signed with {message.signer.hex()}, no gateway key of its custodian: ask it again"
+        )
+    return key.fields.public_key
+
+
+def note_tampered(recipient: Institution, detail: str, now: UnixMillis) -> None:
+    """Record that ciphertext came which the ledger does not name."""
+    recipient.vault.audit.append_refusal(EdgeRefusal(time=now, kind=TAMPERED, number=0, detail=detail))
+
+
+class _Sink:
+    """Feeds plaintext into its commitment, and keeps none of it."""
+
+    def __init__(self, commitment: Commitment) -> None:
+        self._commitment = commitment
+
+    def write(self, data: bytes) -> int:
+        self._commitment.update(data)
+        return len(data)
+
+
+def _open_all(
+    recipient: Institution, use: Found[Use], key: OneTimeKey
+) -> tuple[list[ReceivedCopy], dict[EntryId, DisputeReason]]:
+    _, message = parse_message(key.message)
+    copies: list[ReceivedCopy] = []
+    wrong: dict[EntryId, DisputeReason] = {}
+    for item in message.items:
+        opened = _open(recipient, use, message, item, private=key.private)
+        if isinstance(opened, DisputeReason):
+            wrong[item.key.entry] = opened
+            continue
+        copies.append(
+            ReceivedCopy(
+                entry_id=item.key.entry,
+                use_id=use.header.id,
+                root=item.key.root,
+                data_key=opened.data_key,
+                salt=opened.slip.salt,
+                true_size=opened.slip.true_size,
+            )
+        )
+    return copies, wrong
+
+
+def _open(
+    recipient: Institution, use: Found[Use], message: Message, item: Item, *, private: bytes
+) -> Opened | DisputeReason:
+    """Open one delivered record, or say what is wrong with it; ciphertext that was damaged here is nobody's fault."""
+    if use.fields.mask is None:
+        raise AssertionError("a delivered use has a mask")
+    judged: Opened | DisputeReason
+    try:
+        opened = open_item(message, item, private, use.fields.mask)
+        judged = _judge(recipient, message, item, opened) or opened
+    except VerificationError:
+        judged = DisputeReason.KEY_DIFFERS
+    if isinstance(judged, DisputeReason) and not is_whole(recipient.blobs, item.key.root):
+        raise VerificationError(f"blob {item.key.root.hex()} was damaged here since it was checked: fetch it again")
+    return judged
+
+
+def _judge(recipient: Institution, message: Message, item: Item, opened: Opened) -> DisputeReason | None:
+    root = item.key.root
+    with recipient.blobs.open(root) as blob:
+        if not seal.key_fits(BlobReader(blob).header_bytes, opened.data_key):
+            return DisputeReason.KEY_DIFFERS
+        commitment = record_commitment(message.chain, message.custodian, item.key.entry, opened.slip.salt)
+        blob.seek(0)
+        try:
+            length = seal.open_sealed(blob, opened.data_key, root, cast("BinaryIO", _Sink(commitment)))
+        except VerificationError:
+            return DisputeReason.COMMITMENT_DIFFERS
+    holds = commitment.digest() == item.key.commitment and length == opened.slip.true_size
+    return None if holds else DisputeReason.COMMITMENT_DIFFERS
+
+
+def _gravest(reason: DisputeReason) -> int:
+    return (DisputeReason.KEY_DIFFERS, DisputeReason.COMMITMENT_DIFFERS).index(reason)
+
+
+def _outcome(use: Found[Use], disputed: tuple[EntryId, ...]) -> Fetched:
+    fields = use.fields
+    reason = fields.declined or fields.dispute_reason
+    return Fetched(
+        use_id=use.header.id,
+        state=use.state,
+        entries=fields.entries,
+        verified=use.state == UseState.CONFIRMED,
+        disputed=disputed,
+        reason=reason.value if reason is not None else "",
+    )
+
+
+def _entry(recipient: Institution, entry_id: EntryId) -> Found[Entry]:
+    found = recipient.gateway.find(Entry, entry_id)
+    if found is None:
+        raise NotFoundError(f"there is no entry {entry_id.hex()} on the ledger: check the id")
+    return found
+
+
+def _listed(entry: Found[Entry]) -> Listed:
+    return Listed(entry=entry.header.id, root=entry.fields.root, commitment=entry.fields.commitment)

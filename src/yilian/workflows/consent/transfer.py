@@ -1,0 +1,184 @@
+"""Ciphertext from a custodian: each segment checked on arrival against the ledger's root, resumed where it was cut.
+
+A record of one segment is fetched whole; of a longer one the leaf hashes come first, so that a wrong segment is seen
+before the next is asked for. Memory stays at about two segments.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+
+from yilian.crypto import blob as blobs
+from yilian.crypto.blob import LENGTH_SIZE, MAX_HEADER, SEGMENT_SIZE, TAG_SIZE, SegmentChecker
+from yilian.errors import NotFoundError, UnavailableError, VerificationError
+from yilian.ledger.cases import Found
+from yilian.storage.port import Blobs, BlobWriter
+from yilian.values import CaseId, Digest
+from yilian.workflows.catalog.interface import Entry
+from yilian.workflows.consent.ports import Peers
+
+Progress = Callable[[int], None]
+"""Told the bytes that have arrived since it was told last."""
+
+ONE_SEGMENT = SEGMENT_SIZE.bit_length() - 1
+"""Greatest size class of a record that one segment holds."""
+_SMALL = LENGTH_SIZE + MAX_HEADER + SEGMENT_SIZE + 1024 * TAG_SIZE
+_BATCH = 8 << 20
+_ATTEMPTS = 3
+"""Tries without a single new segment before a transfer is given up."""
+
+
+def fetch_ciphertext(
+    store: Blobs, peers: Peers, entries: tuple[Found[Entry], ...], basis: CaseId, *, progress: Progress
+) -> None:
+    """Make the ciphertext of entries durable here; what is here already and whole is not fetched again.
+
+    Raises:
+        UnavailableError: the line was cut too often; asking again goes on at the segment that is missing.
+        VerificationError: other bytes than the ledger names; nothing of them is kept.
+        NotFoundError: the custodian has no such blob.
+    """
+    waiting: list[tuple[bytes, bytes]] = []
+    size = 0
+    for entry in entries:
+        if is_whole(store, entry.fields.root):
+            continue
+        if entry.fields.size_class > ONE_SEGMENT:
+            _fetch_long(store, peers, entry, basis, progress=progress)
+            continue
+        content = _fetch_short(peers, entry, basis)
+        progress(len(content))
+        waiting.append((entry.fields.root, content))
+        size += len(content)
+        if size >= _BATCH:
+            store.put_many(waiting)
+            waiting, size = [], 0
+    if waiting:
+        store.put_many(waiting)
+
+
+def is_whole(store: Blobs, root: Digest) -> bool:
+    """Say whether a blob is here with exactly the bytes that its root names; reads the whole of it."""
+    try:
+        with store.open(root) as blob:
+            return blobs.root_of_blob(blob) == root
+    except (NotFoundError, VerificationError):
+        return False
+
+
+def _fetch_short(peers: Peers, entry: Found[Entry], basis: CaseId) -> bytes:
+    root = entry.fields.root
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _checked(b"".join(_bounded(peers, entry, basis)), root)
+        except UnavailableError:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _bounded(peers: Peers, entry: Found[Entry], basis: CaseId) -> Iterator[bytes]:
+    left = _SMALL
+    with peers.blob(entry.fields.custodian, entry.fields.root, basis) as pieces:
+        for piece in pieces:
+            left -= len(piece)
+            if left < 0:
+                raise VerificationError(
+                    f"blob {entry.fields.root.hex()} is longer than its size class {entry.fields.size_class} allows: "
+                    "refuse it"
+                )
+            yield piece
+
+
+def _checked(content: bytes, root: Digest) -> bytes:
+    found = blobs.root_of_blob(io.BytesIO(content))
+    if found != root:
+        raise VerificationError(
+            f"blob {root.hex()} came with root {found.hex()}: the custodian's store changed it, ask it to put it right"
+        )
+    return content
+
+
+def _fetch_long(store: Blobs, peers: Peers, entry: Found[Entry], basis: CaseId, *, progress: Progress) -> None:
+    fields = entry.fields
+    checker = read_leaves(peers.leaves(fields.custodian, fields.root, basis), fields.root, fields.size_class)
+    with store.writer(fields.root.hex()) as writer:
+        done = _keep_whole_segments(writer, checker)
+        without_progress = 0
+        while done < checker.segments:
+            before = done
+            try:
+                with peers.blob(fields.custodian, fields.root, basis, start=writer.length) as pieces:
+                    for segment in _segments(pieces, checker, done):
+                        checker.check(done, segment)
+                        writer.append(segment)
+                        progress(len(segment))
+                        done += 1
+                if done < checker.segments:
+                    raise UnavailableError(f"the blob ended at segment {done} of {checker.segments}: ask again")
+            except UnavailableError:
+                without_progress = 0 if done > before else without_progress + 1
+                if without_progress == _ATTEMPTS:
+                    raise
+        writer.commit(fields.root)
+
+
+def read_leaves(answer: bytes, root: Digest, size_class: int) -> SegmentChecker:
+    """Parse what `Peers.leaves` gives, and check it against the root.
+
+    Raises:
+        VerificationError: malformed, of another root, or larger than the ledger's size class.
+    """
+    header = blobs.read_header(io.BytesIO(answer))
+    hashes = answer[LENGTH_SIZE + len(header) :]
+    if len(hashes) % 32:
+        raise VerificationError(f"leaf hashes of root {root.hex()} have {len(hashes)} bytes, expected 32 each: ask")
+    checker = SegmentChecker(header, [hashes[at : at + 32] for at in range(0, len(hashes), 32)], root)
+    if blobs.size_class(checker.header.padded_size) != size_class:
+        raise VerificationError(
+            f"root {root.hex()} is a blob of {checker.header.padded_size} bytes, the ledger says class {size_class}: "
+            "dispute the entry"
+        )
+    return checker
+
+
+def _keep_whole_segments(writer: BlobWriter, checker: SegmentChecker) -> int:
+    """Check what an earlier attempt left, drop what is torn or wrong, and give the number of segments kept."""
+    prefix = blobs.blob_prefix(checker.header_bytes)
+    kept = 0
+    with writer.read() as file:
+        whole = file.read(len(prefix)) == prefix
+        while whole and kept < checker.segments:
+            segment = file.read(checker.header.cipher_size(kept))
+            try:
+                checker.check(kept, segment)
+            except VerificationError:
+                break
+            kept += 1
+    if not whole:
+        writer.truncate(0)
+        writer.append(prefix)
+        return 0
+    writer.truncate(checker.offset(kept) if kept < checker.segments else _end(checker))
+    return kept
+
+
+def _end(checker: SegmentChecker) -> int:
+    last = checker.segments - 1
+    return checker.offset(last) + checker.header.cipher_size(last)
+
+
+def _segments(pieces: Iterator[bytes], checker: SegmentChecker, first: int) -> Iterator[bytes]:
+    """Cut a stream into the ciphertext segments from `first` on; what is cut off at its end is dropped."""
+    buffer = bytearray()
+    index = first
+    for piece in pieces:
+        buffer += piece
+        while index < checker.segments and len(buffer) >= checker.header.cipher_size(index):
+            size = checker.header.cipher_size(index)
+            yield bytes(buffer[:size])
+            del buffer[:size]
+            index += 1
+    if index == checker.segments and buffer:
+        raise VerificationError(f"bytes follow the last segment of root {checker.root.hex()}: refuse the blob")
