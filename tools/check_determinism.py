@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "yilian"
-OFF_LEDGER = frozenset({"__init__.py", "service.py", "routes.py"})
+PURE = ("model.py", "contract.py", "interface.py")
 
 # Nothing here has a clock, chance, disk, network, thread or floating point.
 ALLOWED_IMPORTS = frozenset(
@@ -64,13 +64,33 @@ class Finding(NamedTuple):
 
 
 def modules_inside_consensus(package: Path) -> tuple[Path, ...]:
-    """List the modules under the package's folder that every node must compute alike, sorted."""
+    """List the modules under the package's folder that every node must compute alike, sorted.
+
+    Of a workflow's folder these are model, contract, interface, and what they import from beside them.
+    """
     found = [package / name for name in ("values.py", "canonical.py", "workflows/registry.py")]
     found += (package / "ledger").rglob("*.py")
-    for module in (package / "workflows").glob("*/**/*.py"):
-        if module.name not in OFF_LEDGER:
+    for folder in sorted((package / "workflows").glob("*/")):
+        waiting = [folder / name for name in PURE]
+        while waiting:
+            module = waiting.pop()
+            if module in found or not module.is_file():
+                continue
             found.append(module)
+            waiting += (folder / f"{name}.py" for name in _imported_siblings(module))
     return tuple(sorted(module for module in found if module.is_file()))
+
+
+def _imported_siblings(module: Path) -> tuple[str, ...]:
+    own = f"yilian.workflows.{module.parent.name}"
+    names: list[str] = []
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += (alias.name for alias in node.names if node.module == own)
+            names.append(node.module.removeprefix(own + "."))
+        elif isinstance(node, ast.Import):
+            names += (alias.name.removeprefix(own + ".") for alias in node.names)
+    return tuple(names)
 
 
 def check_package(package: Path) -> tuple[Finding, ...]:
