@@ -235,6 +235,7 @@ class Story:
             "result": None,
             "deliveries": 2,
             "view_until": unix_millis(self.consortium.time + 60 * DAY),
+            "publish": None,
         }
         return Complete(**{**plain, **fields})
 

@@ -128,7 +128,7 @@ def test_a_failed_challenge_counts_for_its_failed_entries_and_wins(story: Story)
 
 def test_a_defective_referral_ends_the_grant_over_its_request(story: Story) -> None:
     case = story.at(State.NEED_INFO)
-    story.done(story.doctor(story.centre, Supply(add=(story.publish(story.centre),)), case))
+    story.done(story.doctor(story.centre, Supply(add=(story.publish(story.centre),), drop=()), case))
     records = story.case(case).fields.records
 
     story.done(story.act(story.hospital, Verify(), case, refs=[story.lapsed((story.request, *records))]))
@@ -376,7 +376,7 @@ def test_referring_down_closes_the_case_and_opens_the_follow_up_by_its_own_conse
 def test_the_referrer_may_cancel_before_care_and_closes_what_was_opened(story: Story) -> None:
     case = story.at(State.SCHEDULED)
 
-    story.done(story.doctor(story.centre, Cancel(reason=CancelReason.NO_LONGER_NEEDED), case))
+    story.done(story.doctor(story.centre, Cancel(reason=CancelReason.NO_LONGER_NEEDED, paper=None), case))
 
     assert story.case(case).state == State.CANCELLED
     assert story.case(case).fields.reason == "no_longer_needed"
@@ -385,7 +385,7 @@ def test_the_referrer_may_cancel_before_care_and_closes_what_was_opened(story: S
 
 def test_the_patient_may_cancel_with_the_case_key(story: Story) -> None:
     case = story.at(State.ACCEPTED)
-    command = Cancel(reason=CancelReason.PATIENT_REFUSED)
+    command = Cancel(reason=CancelReason.PATIENT_REFUSED, paper=None)
 
     story.done(story.consortium.act(story.centre, command, case, persons=AS_PATIENT))
 
@@ -441,11 +441,11 @@ def test_a_suspended_referrer_may_still_supply_and_cancel(story: Story) -> None:
     case = story.at(State.NEED_INFO)
     new = story.publish(story.centre)
     story.suspend(story.centre)
-    story.done(story.doctor(story.centre, Supply(add=(new,)), case))
-    assert story.doctor(story.centre, Cancel(reason=CancelReason.MADE_IN_ERROR), case).ok
+    story.done(story.doctor(story.centre, Supply(add=(new,), drop=()), case))
+    assert story.doctor(story.centre, Cancel(reason=CancelReason.MADE_IN_ERROR, paper=None), case).ok
 
 
 def test_stopping_steps_need_no_current_version(story: Story) -> None:
     case = story.at(State.RECEIVED)
-    command = Cancel(reason=CancelReason.OTHER_RECEIVER)
+    command = Cancel(reason=CancelReason.OTHER_RECEIVER, paper=None)
     assert story.consortium.act(story.centre, command, case, persons=DOCTOR, version=1).ok

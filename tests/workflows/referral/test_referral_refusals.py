@@ -246,7 +246,7 @@ def test_a_second_receiver_accepts_nothing(story: Story) -> None:
 def test_accepting_after_the_lapse_is_refused_though_information_was_asked_meanwhile(story: Story) -> None:
     case = story.at(State.NEED_INFO)
     story.consortium.advance(7 * DAY)
-    answer = story.doctor(story.centre, Supply(add=(story.publish(story.centre),)), case)
+    answer = story.doctor(story.centre, Supply(add=(story.publish(story.centre),), drop=()), case)
     assert kernel_refused(answer, KernelRefusal.DEADLINE_PASSED)
 
 
@@ -282,19 +282,19 @@ def test_supplying_nothing_new_is_refused(story: Story) -> None:
 
 def test_supplying_an_unknown_record_is_refused(story: Story) -> None:
     case = story.at(State.NEED_INFO)
-    assert refused(story.doctor(story.centre, Supply(add=(NOTHING,)), case), Refusal.RECORD_NOT_CURRENT)
+    assert refused(story.doctor(story.centre, Supply(add=(NOTHING,), drop=()), case), Refusal.RECORD_NOT_CURRENT)
 
 
 def test_supplying_a_record_of_another_custodian_is_refused(story: Story) -> None:
     case = story.at(State.NEED_INFO)
     theirs = story.publish(story.hospital)
-    assert refused(story.doctor(story.centre, Supply(add=(theirs,)), case), Refusal.NOT_YOUR_RECORD)
+    assert refused(story.doctor(story.centre, Supply(add=(theirs,), drop=()), case), Refusal.NOT_YOUR_RECORD)
 
 
 def test_after_supplying_there_are_thirty_one_records_at_most(story: Story) -> None:
     case = story.at(State.NEED_INFO)
     added = tuple(story.publish(story.centre) for _ in range(MAX_RECORDS - 1))
-    assert refused(story.doctor(story.centre, Supply(add=added), case), Refusal.TOO_MANY_RECORDS)
+    assert refused(story.doctor(story.centre, Supply(add=added, drop=()), case), Refusal.TOO_MANY_RECORDS)
     assert story.doctor(story.centre, Supply(add=added, drop=story.records[:1]), case).ok
 
 
@@ -412,25 +412,25 @@ def test_nobody_opens_a_follow_up_by_itself(story: Story) -> None:
 
 def test_cancelling_needs_a_reason(story: Story) -> None:
     case = story.at(State.REQUESTED)
-    assert refused(story.doctor(story.centre, Cancel(reason=None), case), Refusal.REASON_MISSING)
+    assert refused(story.doctor(story.centre, Cancel(reason=None, paper=None), case), Refusal.REASON_MISSING)
 
 
 def test_a_patient_in_care_is_not_cancelled(story: Story) -> None:
     case = story.at(State.IN_CARE)
-    answer = story.doctor(story.centre, Cancel(reason=CancelReason.DUPLICATE), case)
+    answer = story.doctor(story.centre, Cancel(reason=CancelReason.DUPLICATE, paper=None), case)
     assert kernel_refused(answer, KernelRefusal.ILLEGAL_TRANSITION)
 
 
 def test_a_home_cancels_only_with_the_paper(story: Story) -> None:
     case = story.done(story.create(patient=Patient(key=None, home=story.other.id)))
     reason = CancelReason.PATIENT_REFUSED
-    assert kernel_refused(story.act(story.other, Cancel(reason=reason), case), KernelRefusal.NOT_PERMITTED)
+    assert kernel_refused(story.act(story.other, Cancel(reason=reason, paper=None), case), KernelRefusal.NOT_PERMITTED)
     assert story.act(story.other, Cancel(reason=reason, paper=story.draw()), case).ok
 
 
 def test_a_use_after_cancelling_is_refused(story: Story) -> None:
     case = story.at(State.ACCEPTED)
     grant = story.grant(case, 1).header.id
-    story.done(story.doctor(story.centre, Cancel(reason=CancelReason.DUPLICATE), case))
+    story.done(story.doctor(story.centre, Cancel(reason=CancelReason.DUPLICATE, paper=None), case))
     reserving = story.reservation(grant, story.records, Purpose.TREAT)
     assert not story.consortium.act(story.hospital, reserving, persons=DOCTOR).ok

@@ -197,7 +197,7 @@ class Supply(Command, frozen=True, kw_only=True):
     """Add records that were asked for, and drop others; the receiver verifies anew."""
 
     add: Annotated[tuple[EntryId, ...], Meta(max_length=MAX_RECORDS)]
-    drop: Annotated[tuple[EntryId, ...], Meta(max_length=MAX_RECORDS)] = ()
+    drop: Annotated[tuple[EntryId, ...], Meta(max_length=MAX_RECORDS)]
 
 
 class Schedule(Command, frozen=True, kw_only=True):
@@ -229,7 +229,7 @@ class Complete(Command, frozen=True, kw_only=True):
     result: EntryId | None
     deliveries: Deliveries
     view_until: UnixMillis
-    publish: Publish | None = None
+    publish: Publish | None
     """The result's own publication, carried inside; only while the receiver is suspended."""
 
 
@@ -247,7 +247,7 @@ class Cancel(Command, frozen=True, kw_only=True):
     """Take the request back."""
 
     reason: CancelReason | None
-    paper: Digest | None = None
+    paper: Digest | None
     """Commitment of the scanned wish; mandatory where a home speaks for the patient."""
 
 
