@@ -19,7 +19,7 @@ from msgspec import Meta
 from yilian import canonical
 from yilian.crypto import cose
 from yilian.crypto.suite import SuiteId, tagged_hash, verify
-from yilian.errors import Refused, VerificationError
+from yilian.errors import Refused, UnavailableError, VerificationError
 from yilian.ledger import envelope as envelopes
 from yilian.ledger.block import Block, Genesis, parse_block
 from yilian.ledger.cases import Case, Found, Part
@@ -279,7 +279,7 @@ class Machine:
         """
         try:
             self._state.write(executed.batch)
-        except BaseException:
+        except UnavailableError:
             self.discard(executed)
             raise
         self.head = executed.head

@@ -9,6 +9,7 @@ from yilian.ledger.members import Key, Member
 from yilian.ledger.ports import State
 from yilian.ledger.registry import Registry
 from yilian.ledger.state import Directory, case_key, decode_case, decode_register, key_hash, register_key
+from yilian.ledger.workflow import ParameterSpec
 from yilian.values import CaseId, InstitutionId, KeyId
 
 C = TypeVar("C", bound=Case)
@@ -45,6 +46,10 @@ class CommittedReads:
     def words(self, parameter: str) -> tuple[str, ...]:
         """Get a list parameter; KeyError where the chain has none of this name."""
         return self._directory.words(parameter)
+
+    def parameter(self, name: str) -> ParameterSpec | None:
+        """Find what a parameter may be: its bounds and who guards it."""
+        return self._registry.parameter(name)
 
     def member(self, institution: InstitutionId) -> Found[Member] | None:
         """Find a member."""

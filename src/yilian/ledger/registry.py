@@ -50,8 +50,8 @@ class Registry:
         self.command_types: Mapping[tuple[str, str], type[Command]] = {
             names: bound.command for names, bound in self.commands.items()
         }
-        self.visible: Mapping[str, frozenset[str]] = {
-            item.name: frozenset((item.name, *item.asks)) for item in self.workflows
+        self.visible: Mapping[str, tuple[str, ...]] = {
+            item.name: (item.name, *item.asks) for item in self.workflows
         }
 
     def parameters(self) -> tuple[ParameterSpec, ...]:

@@ -135,8 +135,7 @@ class StateTree:
         level: Iterable[int] = buckets
         for depth in range(self.depth - 1, -1, -1):
             above = self._levels[depth]
-            # the order in which the nodes of one level are hashed changes nothing
-            level = {index >> 1 for index in level}
+            level = dict.fromkeys([index >> 1 for index in level])
             for index in level:
                 at = index << 6
                 node = sha256(b"\x01" + flat[at : at + 64]).digest()
