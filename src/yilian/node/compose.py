@@ -6,13 +6,14 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+from yilian import canonical
 from yilian.crypto.suite import SuiteId, key_id_of
 from yilian.engine.embedded import EmbeddedEngine
 from yilian.engine.gateway import Gateway
 from yilian.engine.port import Engine
 from yilian.errors import ConflictError, NotFoundError, SettingsError
 from yilian.ledger.block import Genesis
-from yilian.ledger.machine import Machine
+from yilian.ledger.machine import Head
 from yilian.ledger.members import HeldBy
 from yilian.ledger.registry import Registry
 from yilian.node import home as homes
@@ -104,7 +105,7 @@ def open_node(home: Home, settings: Settings) -> Node:
         founding = load_founding(home)
         passphrase = home.passphrase(settings)
         keystores = {item.slug: home.keystore(item.slug, passphrase) for item in home.institutions()}
-        engine = _open_engine(home, settings, founding, keystores, stack)
+        engine = _open_engine(home, settings, founding, keystores=keystores, stack=stack)
         index = SqlIndex(home.index_file)
         stack.callback(index.close)
         node = Node(home=home, settings=settings, founding=founding, engine=engine, index=index)
@@ -136,7 +137,7 @@ def now() -> UnixMillis:
 
 
 def _open_engine(
-    home: Home, settings: Settings, founding: Founding, keystores: dict[str, FileKeystore], stack: ExitStack
+    home: Home, settings: Settings, founding: Founding, *, keystores: dict[str, FileKeystore], stack: ExitStack
 ) -> EmbeddedEngine:
     sequencer = founding.genesis.founders[0].member.ca_fingerprint
     institution = next((item for item in home.institutions() if item.anchor == sequencer), None)
@@ -146,16 +147,19 @@ def _open_engine(
         )
     state = LmdbState(home.state)
     stack.callback(state.close)
-    machine = Machine(state, registry_of(founding.genesis), founding.genesis)
-    blocks = SegmentBlocks(home.segments, committed=machine.head.height)
+    stored = state.head()
+    committed = 0 if stored is None else canonical.decode(stored, Head).height
+    blocks = SegmentBlocks(home.segments, committed=committed)
     stack.callback(blocks.close)
     engine = EmbeddedEngine(
-        machine,
-        blocks,
-        signer=keystores[institution.slug].load_signer(homes.GATEWAY),
-        proposer=institution.id,
+        genesis=founding.genesis,
+        registry=registry_of(founding.genesis),
+        state=state,
+        blocks=blocks,
+        proposer=keystores[institution.slug].load_signer(homes.GATEWAY),
+        proposer_id=institution.id,
         clock=now,
-        group_commit_ms=settings.engine.group_commit_ms,
+        second_core=settings.engine.second_core,
     )
     stack.callback(engine.close)
     return engine

@@ -254,7 +254,9 @@ def create_institution(home: Home, spec: InstitutionSpec, passphrase: bytes) -> 
         ca_fingerprint=pki.fingerprint(ca_der).hex(),
         gateway_key=gateway.public_key.hex(),
         exchange_key=exchange.public_key.hex(),
-        people=tuple(_make_person(home, spec.slug, person, keystore, passphrase) for person in spec.people),
+        people=tuple(
+            make_person(home, spec.slug, person, keystore=keystore, passphrase=passphrase) for person in spec.people
+        ),
     )
     with disk_errors(f"institution {spec.slug}"):
         Disk().store(folder / "ca.pem", pki.pem_of(ca_der))
@@ -314,7 +316,8 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def _make_person(home: Home, slug: str, spec: PersonSpec, keystore: FileKeystore, passphrase: bytes) -> Person:
+def make_person(home: Home, slug: str, spec: PersonSpec, *, keystore: FileKeystore, passphrase: bytes) -> Person:
+    """Make a person's key, or take the one that is given; errors as `create_institution`."""
     if spec.public_key and spec.held_by == HeldBy.NODE:
         raise SettingsError(f"{slug} {spec.label}: a key held by the node is made here: leave public_key out")
     if spec.public_key:

@@ -134,16 +134,26 @@ def check_ca(ca_der: bytes) -> None:
 
 def sign_genesis(ca_key: bytes, chain: Digest) -> bytes:
     """Sign a chain's id as a founding CA: ECDSA with SHA-256, DER."""
-    return _load_key(ca_key).sign(GENESIS_TAG + chain, ec.ECDSA(hashes.SHA256()))
+    return sign_with_ca(ca_key, GENESIS_TAG + chain)
 
 
 def verify_genesis(ca_der: bytes, chain: Digest, signature: bytes) -> bool:
     """Say whether a founding CA signed this chain's id."""
+    return verify_with_ca(ca_der, GENESIS_TAG + chain, signature)
+
+
+def sign_with_ca(ca_key: bytes, message: bytes) -> bytes:
+    """Sign a message, which starts with a tag of its own, with a CA key: ECDSA with SHA-256, DER."""
+    return _load_key(ca_key).sign(message, ec.ECDSA(hashes.SHA256()))
+
+
+def verify_with_ca(ca_der: bytes, message: bytes, signature: bytes) -> bool:
+    """Say whether the key of a CA certificate signed a message."""
     public = x509.load_der_x509_certificate(ca_der).public_key()
     if not isinstance(public, ec.EllipticCurvePublicKey):
         return False
     try:
-        public.verify(signature, GENESIS_TAG + chain, ec.ECDSA(hashes.SHA256()))
+        public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         return False
     return True

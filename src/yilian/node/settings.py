@@ -53,12 +53,15 @@ class PeerSettings(_Section, frozen=True, kw_only=True):
 
 
 class EngineSettings(_Section, frozen=True, kw_only=True):
-    """How the embedded ledger engine groups what arrives."""
+    """How the embedded ledger engine works."""
 
-    group_commit_ms: Annotated[
-        int,
-        Meta(ge=0, le=1000, description="Longest wait for company while a commit runs.", extra={"unit": "ms"}),
-    ] = 50
+    second_core: Annotated[
+        bool,
+        Meta(
+            description="Check signatures of a backlog in a process of its own, beside execution.",
+            extra={"unit": "true or false"},
+        ),
+    ] = True
 
 
 class ImportSettings(_Section, frozen=True, kw_only=True):

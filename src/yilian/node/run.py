@@ -1,0 +1,318 @@
+"""Run a node: open its home, its doors and its work, say when it is ready, and stop in order.
+
+Order of stopping: doors (no new request, those under way finish), reactors, projections, jobs and ledger (drained),
+stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+import structlog
+import uvloop
+
+from yilian.crypto.suite import SuiteId, key_id_of
+from yilian.engine.gateway import check
+from yilian.errors import ConflictError, SettingsError
+from yilian.ledger.envelope import InvalidTransaction
+from yilian.ledger.members import LIVING, HeldBy
+from yilian.node import joining, logs, network
+from yilian.node.compose import Node, open_node
+from yilian.node.control import Body, ControlApp, NodeFile
+from yilian.node.doors import STRANGERS, TLS_NON_MEMBER, Door, EdgeRecorder, listen
+from yilian.node.home import (
+    Home,
+    Institution,
+    Person,
+    PersonSpec,
+    make_person,
+    person_key_name,
+    remove,
+    store_institution,
+    store_private,
+)
+from yilian.node.host import Host, PersonKey
+from yilian.node.settings import Settings
+from yilian.values import case_id, public_key
+from yilian.workflows.governance.interface import possession_message
+
+JOIN_TIMEOUT_S = 60.0
+_LOG = structlog.get_logger("yilian.node")
+
+
+class RunningNode:
+    """An open node with its doors, reactors and projections. Made by `run_node`, which also ends it."""
+
+    def __init__(self, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        from yilian.node.peers import Peers  # noqa: PLC0415 - peers import the node's types
+        from yilian.node.projections import Projector  # noqa: PLC0415
+        from yilian.node.reactors import Reactors  # noqa: PLC0415
+
+        self.node = node
+        self._loop = loop
+        self._edge = EdgeRecorder()
+        self._doors: dict[str, Door] = {}
+        self._api: Door | None = None
+        self._token = secrets.token_hex(32)
+        self._joining = threading.Lock()
+        self.projector = Projector(node)
+        node.peers = Peers(node)
+        self.reactors = Reactors(node)
+
+    @property
+    def url(self) -> str:
+        """Address of the API; empty until its door is open."""
+        return f"http://{self.node.settings.api.host}:{self._api.port}" if self._api is not None else ""
+
+    async def start(self) -> None:
+        """Open the doors of the members, start the work, then the API, and write `node.json`."""
+        from yilian.web.app import create_app  # noqa: PLC0415 - what a node serves, loaded when it serves
+
+        node = self.node
+        for host in node.hosts.values():
+            node.jobs.close_interrupted(host)
+            if self._is_member(host):
+                await self._open_door(host)
+        await asyncio.to_thread(self.projector.start)
+        await asyncio.to_thread(self.reactors.start)
+        listener = listen(node.settings.api.host, node.settings.api.port)
+        self._api = Door(ControlApp(create_app(node), self, self._token), listener)
+        await self._api.open()
+        self._announce()
+        _LOG.info("ready", height=node.engine.head().height, chain=node.chain.hex(), port=self._api.port)
+
+    async def stop(self) -> None:
+        """Close everything in order."""
+        remove(self.node.home.node_file)
+        doors = [*self._doors.values(), *([self._api] if self._api is not None else [])]
+        await asyncio.gather(*(door.close() for door in doors))
+        await asyncio.to_thread(self.reactors.stop)
+        await asyncio.to_thread(self.projector.stop)
+        await asyncio.to_thread(self._edge.close)
+        await asyncio.to_thread(self.node.close)
+
+    # ------------------------------------------------------------------------------------------------- operations
+
+    def status(self) -> Body:
+        """Say where the chain stands and who is here; operators of one process are declared, not distinct."""
+        head = self.node.engine.head()
+        return {
+            "pid": os.getpid(),
+            "url": self.url,
+            "chain": self.node.chain.hex(),
+            "height": head.height,
+            "time": head.time,
+            "app_hash": head.app_hash.hex(),
+            "log_size": head.log_size,
+            "read_model_height": self.node.index.height(),
+            "operators": "declared, one process",
+            "institutions": [
+                {
+                    "slug": host.slug,
+                    "name": host.name,
+                    "id": host.id.hex(),
+                    "kind": str(host.kind),
+                    "state": self._state_of(host),
+                    "address": host.peer_address,
+                }
+                for host in self.node.hosts.values()
+            ],
+        }
+
+    def join(self, body: Body) -> Body:
+        """Take up an invitation for an institution of this home, and open its door.
+
+        Raises:
+            Refused: the ledger says no, such as NOT_AS_VOTED.
+            VerificationError: the invitation does not hold, or the members have not approved it yet.
+        """
+        try:
+            slug, content = str(body["institution"]), bytes.fromhex(body["invitation"])
+            possession = bytes.fromhex(body.get("officer_possession", ""))
+        except (KeyError, ValueError, TypeError) as error:
+            raise SettingsError(f"join: {error!r}: send institution and invitation (hex)") from error
+        node = self.node
+        invitation, _ = joining.read_invitation(content)
+        if invitation.chain != node.chain:
+            raise ConflictError(f"the invitation is to {invitation.chain.hex()}, this node runs {node.chain.hex()}")
+        institution = node.home.institution(slug)
+        with self._joining:
+            host = node.hosts.get(slug) or node.add_host(institution)
+            if not self._is_member(host):
+                self._submit_join(host, institution, invitation, possession)
+            ca_der = node.home.ca_der(slug)
+            node.home.store_ca(ca_der)
+            node.trust.add(ca_der)
+            if slug not in self._doors:
+                asyncio.run_coroutine_threadsafe(self._open_door(host), self._loop).result(JOIN_TIMEOUT_S)
+                self.reactors.add(host)
+                self._announce()
+        return {"institution": slug, "id": host.id.hex(), "state": self._state_of(host), "address": host.peer_address}
+
+    def make_key(self, body: Body) -> Body:
+        """Make a person's key, or take the one that is there, and give it as `key.register` takes it."""
+        node = self.node
+        try:
+            spec = msgspec.convert(body["person"], PersonSpec)
+            host = node.host(str(body["institution"]))
+        except (KeyError, msgspec.ValidationError) as error:
+            raise SettingsError(f"keys: {error}: send institution and person") from error
+        with self._joining:
+            institution = node.home.institution(host.slug)
+            person = next((item for item in institution.people if item.label == spec.label), None)
+            if person is None:
+                person = self._add_person(host, institution, spec)
+        message = possession_message(node.chain, host.id, public_key(bytes.fromhex(person.public_key)), None)
+        if person.held_by == HeldBy.NODE:
+            possession = host.keystore.load_signer(person_key_name(person.label)).sign(message)
+        else:
+            possession = b""
+        return {
+            "institution": host.slug,
+            "label": person.label,
+            "role": str(person.role),
+            "public_key": person.public_key,
+            "key_id": person.key_id,
+            "held_by": str(person.held_by),
+            "licence": person.licence or None,
+            "possession": possession.hex(),
+            "possession_message": message.hex(),
+            "valid_from": self.node.engine.head().time,
+        }
+
+    # --------------------------------------------------------------------------------------------------- helpers
+
+    def _submit_join(
+        self, host: Host, institution: Institution, invitation: joining.Invitation, possession: bytes
+    ) -> None:
+        node = self.node
+        officer = joining.officer_of(institution)
+        if officer.held_by == HeldBy.NODE:
+            signer = host.keystore.load_signer(person_key_name(officer.label))
+            possession = signer.sign(joining.officer_message(node.chain, institution))
+        transaction, _ = joining.join_transaction(
+            node.registry,
+            invitation,
+            institution,
+            keystore=host.keystore,
+            officer_possession=possession,
+            now=node.clock(),
+        )
+        result = node.engine.submit(transaction).result(JOIN_TIMEOUT_S)
+        if result.code:
+            raise InvalidTransaction(
+                result.code, f"{result.message}: the members must have approved and applied the admission first"
+            )
+        check(result.answers[0])
+
+    def _add_person(self, host: Host, institution: Institution, spec: PersonSpec) -> Person:
+        node = self.node
+        person = make_person(
+            node.home, host.slug, spec, keystore=host.keystore, passphrase=node.home.passphrase(node.settings)
+        )
+        store_institution(node.home, msgspec.structs.replace(institution, people=(*institution.people, person)))
+        folder = node.home.clients if node.home.clients.is_dir() else node.home.people
+        access = network.issue_access(host.vault, institution, person)
+        network.store_access(folder / f"{host.slug}-{person.label}.toml", msgspec.structs.replace(access, url=self.url))
+        if person.held_by == HeldBy.NODE:
+            key = key_id_of(SuiteId.INTL, public_key(bytes.fromhex(person.public_key)))
+            signer = host.keystore.load_signer(person_key_name(person.label))
+            host.people = (*host.people, PersonKey(label=person.label, role=person.role, key_id=key, signer=signer))
+        return person
+
+    async def _open_door(self, host: Host) -> None:
+        from yilian.node.peers import peer_app  # noqa: PLC0415 - peers import the node's types
+
+        settings = self.node.settings.peer
+        number = self.node.home.institution(host.slug).number
+        listener = listen(settings.host, settings.base_port + number if settings.base_port else 0)
+        context = self.node.trust.server_context(host.tls, self._on_failure(host))
+        door = Door(peer_app(self.node, host), listener, tls=context)
+        await door.open()
+        self._doors[host.slug] = door
+        host.peer_address = f"https://{settings.host}:{door.port}"
+
+    def _on_failure(self, host: Host) -> Callable[[str], None]:
+        def turned_away(reason: str) -> None:
+            if reason in STRANGERS:
+                self._edge.record(host, TLS_NON_MEMBER, reason)
+
+        return turned_away
+
+    def _announce(self) -> None:
+        node = self.node
+        file = NodeFile(
+            pid=os.getpid(),
+            url=self.url,
+            token=self._token,
+            chain=node.chain.hex(),
+            doors={host.slug: host.peer_address for host in node.hosts.values() if host.peer_address},
+        )
+        network.publish_url(node.home, self.url)
+        store_private(node.home.node_file, msgspec.json.format(msgspec.json.encode(file), indent=1))
+
+    def _state_of(self, host: Host) -> str:
+        found = self.node.engine.find_case(case_id(host.id))
+        return found[1].header.state if found is not None else "requested"
+
+    def _is_member(self, host: Host) -> bool:
+        return self._state_of(host) in LIVING
+
+
+def run_node(
+    home: Home,
+    settings: Settings,
+    *,
+    on_ready: Callable[[RunningNode], None] | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Run the node of a home until SIGTERM or SIGINT, or until `stop` is set; then stop it in order.
+
+    `on_ready` is called once, on a thread of its own, when everything is open; what it raises stops the node.
+
+    Raises:
+        UnavailableError: a port is taken, or a disk fails.
+        what `open_node` raises.
+    """
+    logs.configure(home.log_file, settings.log.level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(home, settings, on_ready, stop or threading.Event()))
+
+
+async def _run(
+    home: Home, settings: Settings, on_ready: Callable[[RunningNode], None] | None, stop: threading.Event
+) -> None:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, asked.set)
+    threading.Thread(target=_watch, args=(stop, loop, asked), name="stop", daemon=True).start()
+    running = RunningNode(await asyncio.to_thread(open_node, home, settings), loop)
+    try:
+        await running.start()
+        if on_ready is not None:
+            calling = asyncio.ensure_future(asyncio.to_thread(on_ready, running))
+            calling.add_done_callback(lambda done: asked.set() if done.exception() is not None else None)
+            await asked.wait()
+            if calling.done():
+                calling.result()
+        else:
+            await asked.wait()
+    finally:
+        _LOG.info("stopping")
+        await running.stop()
+        stop.set()
+
+
+def _watch(stop: threading.Event, loop: asyncio.AbstractEventLoop, asked: asyncio.Event) -> None:
+    stop.wait()
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(asked.set)
