@@ -309,6 +309,21 @@ def test_an_amendment_revokes_a_child_whose_parent_is_revoked(story: Story) -> N
     assert (story.state(Grant, parent), story.state(Grant, child)) == ("revoked", "revoked")
 
 
+def test_an_amendment_that_forbids_onward_transfer_reopens_what_was_passed_on_whole() -> None:
+    """64 grants, half of them exhausted by the other half, stay within one operation."""
+    story = Story()
+    policy = story.policy()
+    consent, entries = story.consent(policy), story.entries(1)
+    roots = [story.grant(entries, consent, deliveries=1) for _ in range(32)]
+    children = [story.child(root, "hospital", "branch", deliveries=1) for root in roots]
+    exhausted = {story.state(Grant, root) for root in roots}
+
+    story.do("centre", Amend(policy=replace(policy, depth=0), paper=None), consent, story.patient)
+
+    assert (exhausted, {story.state(Grant, root) for root in roots}) == ({"exhausted"}, {"issued"})
+    assert {story.state(Grant, child) for child in children} == {"revoked"}
+
+
 def test_a_smaller_budget_never_cuts_below_what_is_used(story: Story) -> None:
     policy = story.policy(maximum=20)
     consent, entries = story.consent(policy), story.entries(3)

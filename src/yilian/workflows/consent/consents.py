@@ -18,7 +18,6 @@ from yilian.workflows.consent.model import (
     Consent,
     ConsentState,
     Expire,
-    GrantNarrow,
     GrantRevoke,
     Propose,
     Refusal,
@@ -27,6 +26,7 @@ from yilian.workflows.consent.model import (
     Sign,
     Supersede,
 )
+from yilian.workflows.consent.narrowing import narrowing
 from yilian.workflows.consent.policy import Policy, fault_of, is_narrower, permits_of
 
 
@@ -126,10 +126,9 @@ def amend(call: Call, command: Amend, case: Consent, reads: Reads) -> Outcome[Co
             Refusal.NOT_NARROWER, "the new policy is wider in some field: propose a new consent that replaces this one"
         )
     registers = fit_budget(reads, call.case_id, command.policy.maximum)
-    living = holdings_of(reads, call.case_id).living
-    narrowing = tuple(Consequence(case_id=item.id, command=GrantNarrow()) for item in living)
     narrowed = replace(case, policy=command.policy, ends=command.policy.ends)
-    return Outcome(narrowed, registers=registers, consequences=narrowing)
+    consequences = narrowing(reads, call.case_id, command.policy, call.time)
+    return Outcome(narrowed, registers=registers, consequences=consequences)
 
 
 @step

@@ -5,15 +5,11 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from yilian.errors import Refused
-from yilian.ledger.members import InstitutionKind, Role
+from yilian.ledger.members import Role
 from yilian.ledger.workflow import Call, Consequence, Outcome, Reads, step
-from yilian.values import CaseId, UnixMillis, unix_millis
-from yilian.workflows.catalog import interface as catalog
-from yilian.workflows.consent.counting import end, existing, subtree
-from yilian.workflows.consent.covers import ConsentQuestion, Item, decide
+from yilian.values import CaseId, unix_millis
+from yilian.workflows.consent.counting import available, counters_of, end, subtree
 from yilian.workflows.consent.model import (
-    LIVING,
-    Consent,
     Copies,
     EndGrant,
     Grant,
@@ -29,7 +25,6 @@ from yilian.workflows.consent.model import (
     Refusal,
     Suspender,
 )
-from yilian.workflows.consent.policy import level_cap
 
 
 @step
@@ -73,18 +68,22 @@ def grant_expire(call: Call, command: GrantExpire, case: Grant, reads: Reads) ->
 
 
 @step
-def grant_narrow(call: Call, command: GrantNarrow, case: Grant, reads: Reads) -> Outcome[Grant]:  # noqa: ARG001 - one signature
-    """Fit a grant into its consent and its parent as they are now; revoke it where nothing is left."""
-    narrowed = _narrowed(case, case.covered_by, reads, time=call.time) if case.covered_by is not None else None
-    if narrowed is not None:
-        return Outcome(narrowed, to=call.state)
-    change = end(reads, call.case_id, case)
-    return Outcome(
-        _owing(call, case, reads),
-        to=GrantState.REVOKED,
-        registers=change.registers,
-        consequences=change.consequences,
+def grant_narrow(call: Call, command: GrantNarrow, case: Grant, reads: Reads) -> Outcome[Grant]:
+    """Take what `narrowing` left of the grant; revoke it where nothing is left."""
+    if not command.entries:
+        # Every ancestor is narrowed after this grant in the same operation, and reopens itself.
+        returned = end(reads, call.case_id, case).registers
+        return Outcome(_owing(call, case, reads), to=GrantState.REVOKED, registers=returned)
+    narrowed = replace(
+        case,
+        entries=command.entries,
+        level_cap=command.level_cap,
+        begins=command.begins,
+        ends=command.ends,
+        depth=command.depth,
     )
+    reopens = call.state == GrantState.EXHAUSTED and available(counters_of(reads, call.case_id)) > 0
+    return Outcome(narrowed, to=GrantState.ISSUED if reopens else call.state)
 
 
 @step
@@ -137,37 +136,3 @@ def _owing(call: Call, case: Grant, reads: Reads) -> Grant:
 def _ended(case: Grant, grant_id: CaseId, reads: Reads, cascade: tuple[Consequence, ...]) -> Outcome[Grant]:
     change = end(reads, grant_id, case)
     return Outcome(case, registers=change.registers, consequences=(*cascade, *change.consequences))
-
-
-def _narrowed(case: Grant, consent_id: CaseId, reads: Reads, *, time: UnixMillis) -> Grant | None:
-    """Give what is left of a grant, None where nothing is."""
-    policy = existing(reads, Consent, consent_id).fields.policy
-    parent = existing(reads, Grant, case.ancestors[0]) if case.ancestors else None
-    if (parent is not None and parent.state not in LIVING) or len(case.ancestors) > policy.depth:
-        return None
-    above = parent.fields if parent is not None else case
-    begins = max(case.begins, policy.begins, above.begins)
-    ends = min(case.ends, policy.ends, above.ends)
-    cap = min(case.level_cap, level_cap(policy), above.level_cap)
-    moment = max(time, begins)
-    question = ConsentQuestion(
-        consent=consent_id,
-        custodian=case.custodian,
-        recipient=case.recipient,
-        purpose=case.purpose,
-        begins=moment,
-        until=moment,
-    )
-    member = reads.member(case.recipient)
-    kind = InstitutionKind(member.fields.kind) if member is not None else None
-    entries = []
-    for entry_id in case.entries:
-        # A restriction may end again, so it stops uses and does not shorten the list.
-        entry = existing(reads, catalog.Entry, entry_id).fields
-        item = Item(kind=entry.kind, level=entry.level, month=entry.month)
-        if entry_id in above.entries and decide(policy, question, (item,), kind, committed=0).permit:
-            entries.append(entry_id)
-    if begins > ends or not entries:
-        return None
-    depth = min(case.depth, policy.depth - len(case.ancestors))
-    return replace(case, begins=begins, ends=ends, level_cap=cap, entries=tuple(entries), depth=depth)

@@ -422,7 +422,13 @@ class GrantExpire(Command, frozen=True, kw_only=True):
 
 
 class GrantNarrow(Command, frozen=True, kw_only=True):
-    """Fit a grant into the new version of its consent; sent by `consent.amend` alone."""
+    """Leave this much of a grant, no entries: revoke it; sent by `consent.amend` alone."""
+
+    entries: Annotated[tuple[EntryId, ...], Meta(max_length=32)]
+    level_cap: Level
+    begins: UnixMillis
+    ends: UnixMillis
+    depth: Depth
 
 
 class GrantExhaust(Command, frozen=True, kw_only=True):
