@@ -94,6 +94,10 @@ class NoteKind(StrEnum):
     """Whom a custodial case is about; sealed to this institution as the home."""
     REFERRAL_PUSHED = "REFERRAL_PUSHED"
     """The referrer's push of a referral was acknowledged."""
+    CASE_SUBJECT = "CASE_SUBJECT"
+    """Which patient of this institution a case is about: the reference of the registration."""
+    SCREENING = "SCREENING"
+    """The latest screening of a patient, in JSON; `about` is a blind index of the registration."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
