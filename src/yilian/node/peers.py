@@ -28,6 +28,7 @@ from yilian.errors import (
 )
 from yilian.ledger.members import LIVING
 from yilian.node.compose import Node
+from yilian.node.doors import TLS_NON_MEMBER
 from yilian.node.host import Host
 from yilian.node.peer_client import PeerClient, PeerClients
 from yilian.storage.vault.audit import EdgeRefusal
@@ -41,12 +42,11 @@ from yilian.workflows.consent.ports import ExchangeRequest, RevocationNotice, Se
 from yilian.workflows.governance.interface import institution_id_of
 from yilian.workflows.referral.model import Referral
 
-__all__ = ["PIECE", "TLS_NON_MEMBER", "PeerClient", "PeerClients", "peer_app", "peer_clients"]
+__all__ = ["PIECE", "PeerClient", "Peers", "peer_app"]
 
 PIECE = 1 << 20
 """Bytes of a blob that are read at once."""
 MAX_BODY = 64 << 10
-TLS_NON_MEMBER = "TLS_NON_MEMBER"
 NO_GRANT = "NO_GRANT"
 REMEMBER_LEAF_S = 300.0
 
@@ -67,20 +67,22 @@ _STATUS: tuple[tuple[type[YilianError], int], ...] = (
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-\Z")
 
 
-def peer_clients(node: Node) -> PeerClients:
-    """Make the lines of a node's institutions to the others; doors of this process are found by themselves."""
+class Peers(PeerClients):
+    """The lines of a node's institutions to the others; doors of this process are found by themselves."""
 
-    def address_of(institution: InstitutionId) -> str:
-        host = node.host_of(institution)
-        return host.peer_address if host is not None else ""
+    def __init__(self, node: Node) -> None:
+        def address_of(institution: InstitutionId) -> str:
+            host = node.host_of(institution)
+            return host.peer_address if host is not None else ""
 
-    return PeerClients(node.engine, node.trust, address_of=address_of, timeout_s=float(node.settings.peer.timeout_s))
+        timeout_s = float(node.settings.peer.timeout_s)
+        super().__init__(node.engine, node.trust, address_of=address_of, timeout_s=timeout_s)
 
 
 def peer_app(node: Node, host: Host) -> App:
     """Give the ASGI application of one institution's door.
 
-    The server puts the peer's leaf certificate, DER, into `scope["extensions"]["tls"]["peer_cert"]`.
+    The server puts the peer's leaf certificate, DER, into `scope["extensions"]["tls"]["client_cert_der"]`.
     """
     door = _Door(node, host)
 
@@ -140,7 +142,7 @@ class _Door:
 
     def _peer(self, scope: Scope) -> InstitutionId:
         """Say which living member speaks; every request is judged against the newest block."""
-        leaf = ((scope.get("extensions") or {}).get("tls") or {}).get("peer_cert") or b""
+        leaf = ((scope.get("extensions") or {}).get("tls") or {}).get("client_cert_der") or b""
         institution = self._institution_of(bytes(leaf))
         member = self._node.engine.directory().member(institution) if institution is not None else None
         is_living = member is not None and member.state in LIVING
