@@ -13,9 +13,9 @@ from yilian.engine.gateway import Gateway
 from yilian.engine.port import Engine
 from yilian.errors import ConflictError, NotFoundError, SettingsError
 from yilian.ledger.block import Genesis
-from yilian.ledger.machine import Head
 from yilian.ledger.members import HeldBy
 from yilian.ledger.registry import Registry
+from yilian.ledger.results import Head
 from yilian.node import home as homes
 from yilian.node.genesis import Founding, load_founding
 from yilian.node.home import Home, Institution

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -45,12 +46,13 @@ from yilian.values import (
     Word,
     case_id,
     digest,
+    institution_id,
     op_id,
     public_key,
     unix_millis,
 )
 from yilian.workflows.governance.interface import institution_id_of, keys_digest, possession_message
-from yilian.workflows.governance.model import MemberJoin, NewKey
+from yilian.workflows.governance.model import KeyRegister, MemberJoin, NewKey
 from yilian.workflows.governance.records import Admit
 
 KEY_DAYS = 3 * 365
@@ -317,3 +319,32 @@ def join_transaction(
         valid_until=unix_millis(now + JOIN_VALIDITY),
     )
     return transaction, drawn
+
+
+def registration(made: Mapping[str, Any]) -> KeyRegister:
+    """Turn what `control.NodeControl.make_key` gave for a person's key into the command that registers it."""
+    start = unix_millis(int(made["valid_from"]))
+    key = NewKey(
+        suite=SuiteId.INTL,
+        public_key=public_key(bytes.fromhex(made["public_key"])),
+        exchange_key=None,
+        held_by=HeldBy(made["held_by"]),
+        licence=digest(bytes.fromhex(made["licence"])) if made["licence"] else None,
+        valid_from=start,
+        valid_until=unix_millis(start + KEY_DAYS * DAY),
+        possession=bytes.fromhex(made["possession"]),
+    )
+    return KeyRegister(role=Role(made["role"]), key=key)
+
+
+def peers_of(home: Home, institutions: Iterable[Mapping[str, Any]]) -> tuple[Peer, ...]:
+    """List the open doors of a node's institutions, as its status names them."""
+    return tuple(
+        Peer(
+            institution=institution_id(bytes.fromhex(item["id"])),
+            ca=home.ca_der(item["slug"]),
+            address=item["address"],
+        )
+        for item in institutions
+        if item["address"]
+    )

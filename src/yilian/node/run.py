@@ -22,7 +22,7 @@ from yilian.crypto.suite import SuiteId, key_id_of
 from yilian.engine.gateway import check
 from yilian.errors import ConflictError, SettingsError
 from yilian.ledger.envelope import InvalidTransaction
-from yilian.ledger.members import LIVING, HeldBy
+from yilian.ledger.members import LIVING, Constitution, HeldBy
 from yilian.node import joining, logs, network
 from yilian.node.compose import Node, open_node
 from yilian.node.control import Body, ControlApp, NodeFile
@@ -73,6 +73,8 @@ class RunningNode:
 
     async def start(self) -> None:
         """Open the doors of the members, start the work, then the API, and write `node.json`."""
+        from yilian.node.operations import NodeApi  # noqa: PLC0415 - as below
+        from yilian.node.operations import Operations  # noqa: PLC0415 - as below
         from yilian.web.app import create_app  # noqa: PLC0415 - what a node serves, loaded when it serves
 
         node = self.node
@@ -83,7 +85,7 @@ class RunningNode:
         await asyncio.to_thread(self.projector.start)
         await asyncio.to_thread(self.reactors.start)
         listener = listen(node.settings.api.host, node.settings.api.port)
-        self._api = Door(ControlApp(create_app(node), self, self._token), listener)
+        self._api = Door(ControlApp(create_app(NodeApi(node)), self, self._token), listener)
         await self._api.open()
         self._announce()
         _LOG.info("ready", height=node.engine.head().height, chain=node.chain.hex(), port=self._api.port)
@@ -95,6 +97,7 @@ class RunningNode:
         await asyncio.gather(*(door.close() for door in doors))
         await asyncio.to_thread(self.reactors.stop)
         await asyncio.to_thread(self.projector.stop)
+        await asyncio.to_thread(self.node.peers.close)
         await asyncio.to_thread(self._edge.close)
         await asyncio.to_thread(self.node.close)
 
@@ -103,6 +106,7 @@ class RunningNode:
     def status(self) -> Body:
         """Say where the chain stands and who is here; operators of one process are declared, not distinct."""
         head = self.node.engine.head()
+        constitution = self.node.engine.reads().register(Constitution)
         return {
             "pid": os.getpid(),
             "url": self.url,
@@ -111,6 +115,7 @@ class RunningNode:
             "time": head.time,
             "app_hash": head.app_hash.hex(),
             "log_size": head.log_size,
+            "constitution": constitution.version if constitution is not None else 0,
             "read_model_height": self.node.index.height(),
             "operators": "declared, one process",
             "institutions": [

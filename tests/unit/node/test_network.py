@@ -10,8 +10,8 @@ import pytest
 from yilian import canonical
 from yilian.crypto.intl import Ed25519Signer
 from yilian.errors import ConflictError, NotFoundError, SettingsError, VerificationError
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import HeldBy, InstitutionKind, MemberState, Role
+from yilian.ledger.results import Answer
 from yilian.node import genesis, joining, network
 from yilian.node.compose import Node, now, open_node
 from yilian.node.home import Home, InstitutionSpec, PersonSpec

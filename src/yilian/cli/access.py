@@ -1,0 +1,65 @@
+"""Which node a verb speaks to, and as whom: the access file that was handed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from yilian.cli.output import say
+from yilian.errors import SettingsError
+
+if TYPE_CHECKING:
+    from yilian.client.http import Client
+    from yilian.node.network import AccessFile
+
+DEFAULT_HOME = "yilian-home"
+
+HomeOption = Annotated[
+    Path,
+    typer.Option(
+        "--home",
+        envvar="YILIAN_HOME",
+        help=say("节点主目录。", "Folder of the node."),
+    ),
+]
+As = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        envvar="YILIAN_CLIENT",
+        help=say(
+            "以谁的身份：访问文件，或其名称如 centre-physician。",
+            "As whom: an access file, or its name such as centre-physician.",
+        ),
+    ),
+]
+
+
+def find_access(name: str, home: Path) -> AccessFile:
+    """Find an access file by path, or by its name in a home or beside it; SettingsError where there is none."""
+    from yilian.node.home import Home
+    from yilian.node.network import read_access
+
+    if not name:
+        raise SettingsError(
+            "nobody is named, expected --as or YILIAN_CLIENT: give an access file, such as one in clients/"
+        )
+    places = Home(home)
+    candidates = (Path(name), places.clients / f"{name}.toml", places.people / f"{name}.toml")
+    file = next((path for path in candidates if path.is_file()), None)
+    if file is None:
+        known = sorted(path.stem for path in [*places.clients.glob("*.toml"), *places.people.glob("*.toml")])
+        raise SettingsError(f"there is no access file {name}: give a path, or one of {', '.join(known) or 'none here'}")
+    return read_access(file)
+
+
+def open_client(name: str, home: Path) -> Client:
+    """Give a client of the node that an access file names."""
+    from yilian.client.http import Client
+
+    access = find_access(name, home)
+    if not access.url:
+        raise SettingsError(f"access file {name} has no address yet: start the node once")
+    return Client(access.url, access.token)

@@ -1,0 +1,153 @@
+"""`yilian <noun> <verb>`: finds the noun's module, and turns errors into messages and exit codes, never tracebacks.
+
+Exit codes: 0 done, 1 refused, 2 usage or settings, 3 not found, 4 no grant, 5 verification failed, 6 conflict,
+7 unreachable, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from yilian.cli import output
+from yilian.errors import UnavailableError, YilianError
+
+NOUNS = (
+    "demo",
+    "node",
+    "network",
+    "record",
+    "screen",
+    "consent",
+    "grant",
+    "referral",
+    "audit",
+    "wallet",
+    "workflow",
+)
+"""Each is a module beside this one with an `app`; loaded when it is called for."""
+INTERRUPTED = 130
+
+
+class Nouns(TyperGroup):
+    """The nouns, loaded one by one; every verb takes `--json` and `--lang`, whether it knows of them or not."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer keeps its context type to itself
+        """Give the nouns in the order of the help page."""
+        return [noun for noun in NOUNS if importlib.util.find_spec(f"yilian.cli.{noun}") is not None]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - as above
+        """Load a noun, or give None where there is none of this name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = typer.main.get_command(importlib.import_module(f"yilian.cli.{cmd_name}").app)
+        command.name = cmd_name
+        command.params = [one for one in command.params if one.name not in {"install_completion", "show_completion"}]
+        for leaf in _leaves(command):
+            _add_common(leaf)
+        return command
+
+
+app = typer.Typer(
+    cls=Nouns,
+    name="yilian",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
+    lang: Annotated[str, typer.Option("--lang", help="zh or en; by locale where not given.")] = "",  # noqa: ARG001 - read before
+) -> None:
+    """医链 yilian: circulate medical data between institutions, on a ledger that none of them owns.
+
+    Example: yilian demo
+    """
+    if as_json:
+        output.use_json()
+    if version:
+        number = importlib.metadata.version("yilian")
+        output.show({"version": number}, f"yilian {number}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and give its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        # before any module with texts is loaded, since help texts are chosen when they are read
+        output.set_up(_language_of(given), is_json="--json" in given)
+        return _run(given)
+    except YilianError as error:
+        output.show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (MemoryError, OSError) as error:
+        output.show_error(UnavailableError(f"{type(error).__name__}: {error}: free what is missing, then try again"))
+        return UnavailableError.exit_code
+
+
+def _run(given: list[str]) -> int:
+    try:
+        result = app(given, prog_name="yilian", standalone_mode=True)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return result if isinstance(result, int) else 0
+
+
+def _language_of(given: Sequence[str]) -> str | None:
+    for at, argument in enumerate(given):
+        if argument.startswith("--lang="):
+            return argument.removeprefix("--lang=")
+        if argument == "--lang" and at + 1 < len(given):
+            return given[at + 1]
+    return None
+
+
+def _leaves(command: Any) -> list[Any]:  # noqa: ANN401 - typer keeps its command type to itself
+    inner = getattr(command, "commands", None)
+    return [command] if inner is None else [leaf for one in inner.values() for leaf in _leaves(one)]
+
+
+def _add_common(leaf: Any) -> None:  # noqa: ANN401 - as above
+    taken = {name for parameter in leaf.params for name in parameter.opts}
+    leaf.params += [one for one in _common_options() if not taken.intersection(one.opts)]
+
+
+def _common_options() -> list[Any]:
+    def options(
+        *,
+        as_json: Annotated[
+            bool, typer.Option("--json", help=output.say("以 JSON 输出结果。", "Print results as JSON."))
+        ] = False,
+        lang: Annotated[
+            str,
+            typer.Option("--lang", help=output.say("zh 或 en，默认按系统语言。", "zh or en; by locale if not given.")),
+        ] = "",
+    ) -> None:
+        """Only lends its options; their values were read before (`output.set_up`)."""
+
+    lender = typer.Typer(add_completion=False)
+    lender.command()(options)
+    params = [one for one in typer.main.get_command(lender).params if one.name in {"as_json", "lang"}]
+    for one in params:
+        one.expose_value = False
+    return params
+
+
+if __name__ == "__main__":
+    sys.exit(main())

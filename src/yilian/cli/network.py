@@ -1,0 +1,310 @@
+"""`yilian network`: found a network, invite, join, propose and vote, register and stop keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yilian.cli.access import DEFAULT_HOME, As, HomeOption, find_access, open_client
+from yilian.cli.output import note, say, show, table
+from yilian.errors import SettingsError
+
+if TYPE_CHECKING:
+    from yilian.ledger.cases import Command
+    from yilian.workflows.governance.records import Action
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help=say("网络：创建、邀请、加入、提案与表决、密钥。", "The network: found, invite, join, propose, vote, keys."),
+)
+keys = typer.Typer(no_args_is_help=True, help=say("人员密钥：登记、停用。", "Keys of people: register, stop."))
+app.add_typer(keys, name="key")
+
+_HOME = Path(DEFAULT_HOME)
+
+
+@app.command(
+    help=say(
+        "按描述文件（TOML）创建网络：建立各机构及其密钥，写出创世文件并由每个创始 CA 签名。",
+        "Found a network from a description (TOML): make its institutions and keys, and the genesis that every "
+        "founding CA signs.",
+    )
+    + "\n\nExample: yilian network found network.toml --home h"
+)
+def found(
+    description: Annotated[Path, typer.Argument(help=say("描述文件。", "File that describes the network."))],
+    *,
+    home: HomeOption = _HOME,
+    demo: Annotated[
+        bool,
+        typer.Option(
+            "--demo", help=say("管理员密钥放在节点上，仅供演示。", "Keep officers' keys on the node; for demos only.")
+        ),
+    ] = False,
+) -> None:
+    """Found a network."""
+    from yilian.node import network
+    from yilian.node.compose import now
+    from yilian.node.home import Home
+    from yilian.node.settings import load
+
+    place = Home(home)
+    found_it = network.found_demo if demo else network.found
+    made = found_it(place, load(place.settings_file), network.read_spec(description), now())
+    show(
+        {
+            "chain": made.chain.hex(),
+            "institutions": [item.slug for item in made.institutions],
+            "access_files": [str(file) for file in made.access_files],
+        }
+    )
+    note(say("下一步：", "next: ") + f"yilian node start --home {home}")
+
+
+@app.command(
+    help=say(
+        "核对加入请求，发起接纳提案，并写出含一次性密钥的邀请文件；成员表决并执行后方可使用。",
+        "Check a request, propose the admission, and write the invitation with its one-time key; it is good once "
+        "the members have approved and the proposal is applied.",
+    )
+    + "\n\nExample: yilian network invite --request township.yilian-request --as centre-officer --home h"
+)
+def invite(
+    *,
+    request: Annotated[Path, typer.Option(help=say("加入请求文件。", "The request file."))],
+    as_: As = "",
+    home: HomeOption = _HOME,
+    out: Annotated[Path | None, typer.Option(help=say("邀请文件。", "The invitation file to write."))] = None,
+) -> None:
+    """Propose an admission and write its invitation."""
+    from yilian.crypto.intl import Ed25519Signer
+    from yilian.node import joining
+    from yilian.node.control import NodeControl
+    from yilian.node.genesis import load_founding
+    from yilian.node.home import Home, store_private
+    from yilian.workflows.governance.model import ProposalOpen
+
+    place = Home(home)
+    asked = joining.read_request(_bytes_of(request))
+    one_time = Ed25519Signer.generate()
+    status = NodeControl(place).status()
+    action = joining.admission(asked, one_time)
+    answer = _act(as_, home, ProposalOpen(action=action))
+    invitation = joining.make_invitation(
+        load_founding(place),
+        asked,
+        one_time,
+        constitution=int(status["constitution"]),
+        peers=joining.peers_of(place, status["institutions"]),
+    )
+    file = out or Path(f"{request.stem}.yilian-invitation")
+    store_private(file.absolute(), invitation)
+    proposal = answer["case_id"]
+    show({"proposal": proposal, "institution": asked.owner.hex(), "invitation": str(file)})
+    note(say("下一步：每个成员的管理员 ", "next: every member's officer runs ") + f"yilian network vote {proposal}")
+
+
+@app.command(
+    help=say(
+        "凭邀请加入：以一次性密钥签署唯一一次操作，绑定表决通过的 CA 与密钥，并开启机构间端口。",
+        "Take up an invitation: sign the one operation with the one-time key, bind the CA and keys that were voted "
+        "on, and open the institution's door.",
+    )
+    + "\n\nExample: yilian network join --home h --institution township --invitation township.yilian-invitation"
+)
+def join(
+    *,
+    institution: Annotated[str, typer.Option(help=say("机构简称。", "Short name of the institution."))],
+    invitation: Annotated[Path, typer.Option(help=say("邀请文件。", "The invitation file."))],
+    home: HomeOption = _HOME,
+    officer_key: Annotated[
+        Path | None, typer.Option(help=say("管理员设备密钥文件。", "Key file of the officer's device."))
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option(help=say("设备密钥的口令文件。", "File with the passphrase of the device's key."))
+    ] = None,
+) -> None:
+    """Take up an invitation."""
+    from yilian.client.devicekey import load_device_key
+    from yilian.ledger.members import HeldBy
+    from yilian.node import joining
+    from yilian.node.control import NodeControl
+    from yilian.node.home import Home
+    from yilian.node.settings import load
+
+    place = Home(home)
+    content = _bytes_of(invitation)
+    possession = None
+    mine = place.institution(institution)
+    if joining.officer_of(mine).held_by != HeldBy.NODE:
+        file = officer_key or place.people / f"{institution}-{joining.officer_of(mine).label}.key"
+        secret = _bytes_of(passphrase_file).strip() if passphrase_file else place.passphrase(load(place.settings_file))
+        chain = joining.read_invitation(content)[0].chain
+        possession = load_device_key(file, secret).sign(joining.officer_message(chain, mine))
+    show(NodeControl(place).join(institution, content, possession))
+
+
+@app.command(
+    help=say("列出成员：状态、类别、地址。", "List the members: state, kind, address.")
+    + "\n\nExample: yilian network members --home h"
+)
+def members(*, home: HomeOption = _HOME) -> None:
+    """List the members."""
+    from yilian.node.control import NodeControl
+    from yilian.node.home import Home
+
+    columns = [
+        ("slug", say("简称", "slug")),
+        ("name", say("名称", "name")),
+        ("kind", say("类别", "kind")),
+        ("state", say("状态", "state")),
+        ("id", "id"),
+    ]
+    table(NodeControl(Home(home)).status()["institutions"], columns)
+
+
+@app.command(
+    help=say(
+        "发起提案：停权、恢复、移除成员，或修改参数。",
+        "Propose to suspend, reinstate or remove a member, or to change a parameter.",
+    )
+    + "\n\nExample: yilian network propose parameter --name consent.lease --number 600000 --as centre-officer"
+)
+def propose(
+    what: Annotated[str, typer.Argument(help="suspend, reinstate, remove, parameter")],
+    *,
+    member: Annotated[str, typer.Option(help=say("成员编号（十六进制）。", "Id of the member, hex."))] = "",
+    reason: Annotated[str, typer.Option(help=say("理由代码。", "Code of the reason."))] = "unspecified",
+    name: Annotated[str, typer.Option(help=say("参数名。", "Name of the parameter."))] = "",
+    number: Annotated[int, typer.Option(help=say("参数值。", "Number of the parameter."))] = 0,
+    as_: As = "",
+    home: HomeOption = _HOME,
+) -> None:
+    """Open a proposal."""
+    from yilian.workflows.governance.model import ProposalOpen
+    from yilian.workflows.governance.records import ParameterChange, Reinstate, Remove, Suspend
+
+    action: Action
+    member_actions: dict[str, type[Suspend | Reinstate | Remove]] = {
+        "suspend": Suspend,
+        "reinstate": Reinstate,
+        "remove": Remove,
+    }
+    if what == "parameter":
+        action = ParameterChange(name=name, number=number, words=())
+    elif what in member_actions:
+        action = member_actions[what](institution=_institution(member), reason=reason)
+    else:
+        raise SettingsError(f"{what} cannot be proposed here: choose suspend, reinstate, remove or parameter")
+    answer = _act(as_, home, ProposalOpen(action=action))
+    show(answer)
+    note(say("下一步：", "next: ") + f"yilian network vote {answer['case_id']}")
+
+
+@app.command(
+    help=say("对提案投票；新票取代旧票，直至决定。", "Cast a ballot; it replaces an earlier one until decided.")
+    + "\n\nExample: yilian network vote PROPOSAL --choice yes --as hospital-officer --home h"
+)
+def vote(
+    proposal: Annotated[str, typer.Argument(help=say("提案编号。", "Id of the proposal."))],
+    *,
+    choice: Annotated[str, typer.Option(help="yes, no, abstain")] = "yes",
+    as_: As = "",
+    home: HomeOption = _HOME,
+) -> None:
+    """Cast a ballot."""
+    from yilian.workflows.governance.model import ProposalVote
+    from yilian.workflows.governance.records import Choice
+
+    if choice not in tuple(Choice):
+        raise SettingsError(f"{choice} is no choice: use yes, no or abstain")
+    show(_act(as_, home, ProposalVote(choice=Choice(choice)), proposal))
+
+
+@app.command(
+    help=say("执行已通过且过了冷静期的提案。", "Carry out a proposal that is approved and past its delay.")
+    + "\n\nExample: yilian network apply PROPOSAL --as centre-officer --home h"
+)
+def apply(
+    proposal: Annotated[str, typer.Argument(help=say("提案编号。", "Id of the proposal."))],
+    *,
+    as_: As = "",
+    home: HomeOption = _HOME,
+) -> None:
+    """Apply a proposal."""
+    from yilian.workflows.governance.model import ProposalApply
+
+    show(_act(as_, home, ProposalApply(), proposal))
+
+
+@keys.command(
+    help=say(
+        "登记人员密钥：在节点上生成（或取已有的），由管理员签署登记。",
+        "Register a person's key: made on the node (or the one that is there), signed for by the officer.",
+    )
+    + "\n\nExample: yilian network key register --label physician --role physician --as township-officer --home h"
+)
+def register(
+    *,
+    label: Annotated[str, typer.Option(help=say("标签，不可是姓名。", "Label; never the person's name."))],
+    role: Annotated[str, typer.Option(help=say("角色。", "Role."))],
+    licence: Annotated[str, typer.Option(help=say("执业证号，仅其承诺值上链。", "Number of the licence."))] = "",
+    as_: As = "",
+    home: HomeOption = _HOME,
+) -> None:
+    """Register a key."""
+    from yilian.ledger.members import HeldBy
+    from yilian.node.control import NodeControl
+    from yilian.node.home import Home
+    from yilian.node.joining import registration
+
+    access = find_access(as_, home)
+    person = {"label": label, "role": role, "held_by": HeldBy.NODE.value, "licence": licence}
+    made = NodeControl(Home(home)).make_key(access.institution, person)
+    answer = _act(as_, home, registration(made))
+    show({**answer, "key_id": made["key_id"]})
+
+
+@keys.command(
+    help=say("永久停用一个密钥。", "Stop a key for good.")
+    + "\n\nExample: yilian network key revoke KEY_ID --reason lost --as centre-officer --home h"
+)
+def revoke(
+    key: Annotated[str, typer.Argument(help=say("密钥编号。", "Id of the key."))],
+    *,
+    reason: Annotated[str, typer.Option(help=say("理由代码。", "Code of the reason."))] = "unspecified",
+    as_: As = "",
+    home: HomeOption = _HOME,
+) -> None:
+    """Revoke a key."""
+    from yilian.values import unix_millis
+    from yilian.workflows.governance.model import KeyRevoke
+
+    show(_act(as_, home, KeyRevoke(reason=reason, compromised_since=unix_millis(0)), key))
+
+
+def _act(as_: str, home: Path, command: Command, case: str | None = None) -> dict[str, Any]:
+    from yilian.web.kit.jsonform import to_json
+    from yilian.workflows import governance
+
+    word = next(row.name for kind in governance.WORKFLOW.cases for row in kind.rows if row.command is type(command))
+    answer: dict[str, Any] = open_client(as_, home).act("governance", word, to_json(command), case_id=case)
+    return answer
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}: name a file that can be read") from error
+
+
+def _institution(text: str) -> Any:  # noqa: ANN401 - an InstitutionId
+    from yilian.values import institution_id
+
+    try:
+        return institution_id(bytes.fromhex(text))
+    except ValueError as error:
+        raise SettingsError(f"--member is {text!r} ({error}): give the 64 hex digits of `network members`") from error

@@ -1,0 +1,171 @@
+"""`yilian node`: make an institution that is to join, run the node of a home, say how it stands, check it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yilian.cli.access import DEFAULT_HOME, HomeOption
+from yilian.cli.output import is_json, note, progress, say, show
+from yilian.errors import VerificationError
+from yilian.ledger.members import HeldBy, InstitutionKind, Role
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help=say("节点：初始化、启动、状态、检查。", "The node: initialise, start, status, check."),
+)
+
+_HOME = Path(DEFAULT_HOME)
+
+
+@app.command(
+    help=say(
+        "新建一个申请加入的机构，并写出加入请求文件（CA 证书、网关密钥、首个机构管理员密钥，均附持有证明）。",
+        "Make an institution that is to join, and write its request file: CA, gateway keys, first officer's key.",
+    )
+    + "\n\nExample: yilian node init --home h --slug township --name 'Township Centre' --kind community_centre"
+)
+def init(
+    *,
+    slug: Annotated[str, typer.Option(help=say("简称，小写字母。", "Short name in lower case."))],
+    name: Annotated[str, typer.Option(help=say("公开名称。", "Public name."))],
+    kind: Annotated[InstitutionKind, typer.Option(help=say("机构类别。", "Kind of institution."))],
+    home: HomeOption = _HOME,
+    grade: Annotated[str, typer.Option(help=say("等级代码。", "Code of its grade."))] = "none",
+    district: Annotated[str, typer.Option(help=say("行政区划代码。", "Code of its district."))] = "000000",
+    officer: Annotated[
+        HeldBy,
+        typer.Option(
+            help=say(
+                "管理员密钥保管处；node 仅演示网络允许。",
+                "Where the officer's key lies; node is for demo networks only.",
+            )
+        ),
+    ] = HeldBy.DEVICE,
+    out: Annotated[
+        Path | None, typer.Option(help=say("请求文件，默认 <slug>.yilian-request。", "Request file to write."))
+    ] = None,
+) -> None:
+    """Make an institution and its request."""
+    from yilian.node.home import Home, InstitutionSpec, PersonSpec, store_private
+    from yilian.node.joining import initialise
+    from yilian.node.network import default_people
+    from yilian.node.settings import load
+
+    place = Home(home)
+    others = [person for person in default_people(kind) if person.role != Role.OFFICER]
+    people = (PersonSpec(label="officer", role=Role.OFFICER, held_by=officer), *others)
+    spec = InstitutionSpec(slug=slug, name=name, kind=kind, grade=grade, district=district, people=people)
+    institution, request = initialise(place, load(place.settings_file), spec)
+    file = out or Path(f"{slug}.yilian-request")
+    store_private(file.absolute(), request)
+    show(
+        {
+            "institution": institution.slug,
+            "id": institution.id.hex(),
+            "ca_fingerprint": institution.ca_fingerprint,
+            "request": str(file),
+        }
+    )
+    note(
+        say("下一步：把请求文件交给任一成员：", "next: give the request file to any member, who runs ")
+        + f"yilian network invite --request {file}"
+    )
+
+
+@app.command(
+    help=say(
+        "启动主目录中的节点，直到 Ctrl-C 或 SIGTERM。",
+        "Run the node of a home until Ctrl-C or SIGTERM.",
+    )
+    + "\n\nExample: yilian node start --home h"
+)
+def start(
+    *,
+    home: HomeOption = _HOME,
+    port: Annotated[
+        int | None, typer.Option(help=say("接口端口，0 为任意空闲端口。", "Port of the API, 0 for any free one."))
+    ] = None,
+    base_port: Annotated[
+        int | None,
+        typer.Option(
+            help=say("机构间端口的起始，0 为任意空闲端口。", "First port between institutions, 0 for any free ones.")
+        ),
+    ] = None,
+) -> None:
+    """Run the node."""
+    import msgspec
+
+    from yilian.node.home import Home
+    from yilian.node.run import RunningNode, run_node
+    from yilian.node.settings import load
+
+    place = Home(home)
+    settings = load(place.settings_file)
+    if port is not None:
+        settings = msgspec.structs.replace(settings, api=msgspec.structs.replace(settings.api, port=port))
+    if base_port is not None:
+        settings = msgspec.structs.replace(settings, peer=msgspec.structs.replace(settings.peer, base_port=base_port))
+
+    def ready(running: RunningNode) -> None:
+        doors = {host.slug: host.peer_address for host in running.node.hosts.values()}
+        show({"ready": running.url, "chain": running.node.chain.hex(), "doors": doors})
+        if not is_json():
+            note(say("按 Ctrl-C 停止。", "Ctrl-C stops it."))
+
+    run_node(place, settings, on_ready=ready)
+
+
+@app.command(
+    help=say("运行中的节点处于何处、有哪些机构。", "Where the running node stands, and who is in it.")
+    + "\n\nExample: yilian node status --home h"
+)
+def status(*, home: HomeOption = _HOME) -> None:
+    """Say how the running node stands."""
+    from yilian.node.control import NodeControl
+    from yilian.node.home import Home
+
+    answer = NodeControl(Home(home)).status()
+    if is_json():
+        show(answer)
+        return
+    institutions = answer.pop("institutions")
+    lines = [f"{name:<18}{value}" for name, value in answer.items()]
+    lines += [
+        f"{item['slug']:<18}{item['state']:<10}{item['address'] or '-':<26}{item['name']}" for item in institutions
+    ]
+    show(answer, "\n".join(lines))
+
+
+@app.command(
+    help=say(
+        "从创世起重新验证主目录中的一切：日志、状态、区块、密文、密钥文件、保管库；有问题则指名并以 5 退出。",
+        "Verify all that a home holds, from the genesis on: log, state, blocks, blobs, keystores, vaults; "
+        "what does not hold is named, and the exit code is 5.",
+    )
+    + "\n\nExample: yilian node check --home h"
+)
+def check(*, home: HomeOption = _HOME) -> None:
+    """Verify what a home holds."""
+    import msgspec
+
+    from yilian.node.check import Counts
+    from yilian.node.checking import check_all
+    from yilian.node.home import Home
+    from yilian.node.settings import load
+
+    place = Home(home)
+    counts = Counts()
+    with progress(say("检查", "checking")) as tell:
+        findings = list(check_all(place, load(place.settings_file), counts, lambda _what, done, _total: tell(done)))
+    found = [str(finding) for finding in findings]
+    show(
+        {"ok": not found, **msgspec.structs.asdict(counts), "findings": found},
+        "\n".join(found) if found else None,
+    )
+    if found:
+        raise VerificationError(
+            f"{len(found)} findings in {place.path}, expected none: see the list, restore what it names"
+        )
