@@ -74,7 +74,6 @@ class RunningNode:
     async def start(self) -> None:
         """Open the doors of the members, start the work, then the API, and write `node.json`."""
         from yilian.node.operations import NodeApi  # noqa: PLC0415 - as below
-        from yilian.node.operations import Operations  # noqa: PLC0415 - as below
         from yilian.web.app import create_app  # noqa: PLC0415 - what a node serves, loaded when it serves
 
         node = self.node
@@ -149,7 +148,8 @@ class RunningNode:
             raise ConflictError(f"the invitation is to {invitation.chain.hex()}, this node runs {node.chain.hex()}")
         institution = node.home.institution(slug)
         with self._joining:
-            host = node.hosts.get(slug) or node.add_host(institution)
+            is_fresh = slug not in node.hosts
+            host = node.add_host(institution) if is_fresh else node.host(slug)
             if not self._is_member(host):
                 self._submit_join(host, institution, invitation, possession)
             ca_der = node.home.ca_der(slug)
@@ -157,8 +157,9 @@ class RunningNode:
             node.trust.add(ca_der)
             if slug not in self._doors:
                 asyncio.run_coroutine_threadsafe(self._open_door(host), self._loop).result(JOIN_TIMEOUT_S)
-                self.reactors.add(host)
                 self._announce()
+            if is_fresh:
+                self.reactors.add(host)
         return {"institution": slug, "id": host.id.hex(), "state": self._state_of(host), "address": host.peer_address}
 
     def make_key(self, body: Body) -> Body:
