@@ -248,7 +248,12 @@ def _state_proof(running: Machine, natural_key: bytes) -> dict[str, Any]:
     proof = tree.prove(key_hash(natural_key), stored)
     return {
         "natural_key": natural_key.hex(),
-        "rows": [[one.hex(), other.hex()] for one, other in proof.rows],
+        "count": proof.count,
+        "bucket_root": proof.bucket_root.hex(),
+        "rows": [
+            [row.index, row.key_hash.hex(), row.value_hash.hex(), [node.hex() for node in row.path]]
+            for row in proof.rows
+        ],
         "siblings": [node.hex() for node in proof.siblings],
     }
 

@@ -25,7 +25,7 @@ from yilian.ledger.envelope import parse
 from yilian.ledger.machine import Machine
 from yilian.ledger.registry import Registry
 from yilian.ledger.replay import replay
-from yilian.ledger.tree import StateProof, verify_state
+from yilian.ledger.tree import ProvenRow, StateProof, verify_state
 from yilian.testing.stores import MemoryState
 from yilian.values import case_id, digest, institution_id, key_id, public_key
 from yilian.workflows.consent.message import Listed, Slip, Terms, check_message, message_hash, open_item
@@ -209,20 +209,27 @@ def test_a_leaf_proves_its_place_and_the_log_its_growth(chain: Vector) -> None:
 @pytest.mark.parametrize("name", ["present", "absent"])
 def test_a_state_proof_shows_presence_and_absence(chain: Vector, name: str) -> None:
     vector = chain[name]
-    rows = tuple((bytes.fromhex(key), bytes.fromhex(value)) for key, value in vector["rows"])
-    siblings = tuple(bytes.fromhex(node) for node in vector["siblings"])
+    rows = tuple(
+        ProvenRow(
+            index=index,
+            key_hash=digest(bytes.fromhex(key)),
+            value_hash=digest(bytes.fromhex(value)),
+            path=tuple(digest(bytes.fromhex(node)) for node in path),
+        )
+        for index, key, value, path in vector["rows"]
+    )
+    siblings = tuple(digest(bytes.fromhex(node)) for node in vector["siblings"])
+    bucket_root = digest(_hex(vector, "bucket_root"))
     key = _h(_hex(vector, "natural_key"))
     value = _h(bytes.fromhex(vector["row"])) if "row" in vector else None
     root = _hex(chain["blocks"][2]["head"], "state_root")
-    assert verify_state(StateProof(rows=rows, siblings=siblings), key, value, root)
-    assert _state_root(rows, siblings, key) == root
+    proof = StateProof(count=vector["count"], bucket_root=bucket_root, rows=rows, siblings=siblings)
+    assert verify_state(proof, key, value, root)
+    assert _state_root(vector["count"], bucket_root, siblings, key) == root
 
 
-def _state_root(rows: tuple[tuple[bytes, bytes], ...], siblings: tuple[bytes, ...], key: bytes) -> bytes:
-    node = _h(b"yilian/empty-bucket/v1")
-    if rows:
-        inner = merkle.root([_h(b"\x00", one, value) for one, value in rows])
-        node = _h(b"\x02", len(rows).to_bytes(8, "big"), inner)
+def _state_root(count: int, bucket_root: bytes, siblings: tuple[bytes, ...], key: bytes) -> bytes:
+    node = _h(b"\x02", count.to_bytes(8, "big"), bucket_root) if count else _h(b"yilian/empty-bucket/v1")
     index = int.from_bytes(key, "big") >> (256 - len(siblings))
     for sibling in siblings:
         node = _h(b"\x01", sibling, node) if index & 1 else _h(b"\x01", node, sibling)

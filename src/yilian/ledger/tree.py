@@ -11,24 +11,42 @@ bytes (64 MB at depth 20), rebuilt by one sorted scan at start.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from yilian.crypto import merkle
-from yilian.values import Digest, digest
+from yilian.values import Digest, Natural, digest
 
 EMPTY_BUCKET = sha256(b"yilian/empty-bucket/v1").digest()
 Rows = Sequence[tuple[bytes, bytes]]
 """(key hash, value hash) pairs in order of key hash."""
 
 
-class StateProof(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of one bucket and the siblings up to the root: shows presence, or absence, of a key hash."""
+class ProvenRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """A row of a bucket with its inclusion proof (RFC 6962) under the bucket's root."""
 
-    rows: tuple[tuple[bytes, bytes], ...]
-    siblings: tuple[bytes, ...]
+    index: Natural
+    key_hash: Digest
+    value_hash: Digest
+    path: Annotated[tuple[Digest, ...], Meta(max_length=64)]
+
+
+class StateProof(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """Shows what stands under a key hash: the row itself, or the rows between which it would lie.
+
+    It grows with the logarithm of the bucket's rows, so that keys ground into one bucket make no large proofs.
+    """
+
+    count: Natural
+    """Rows of the bucket."""
+    bucket_root: Digest
+    rows: Annotated[tuple[ProvenRow, ...], Meta(max_length=2)]
+    siblings: Annotated[tuple[Digest, ...], Meta(min_length=1, max_length=24)]
     """From the bucket up, one a level."""
 
 
@@ -116,13 +134,30 @@ class StateTree:
     def prove(self, key_hash: bytes, stored: Callable[[int], Rows]) -> StateProof:
         """Prove what stands under a key hash, present or absent."""
         index = self.bucket(key_hash)
-        rows = () if self.is_empty(index) else tuple(stored(index))
+        rows: Rows = () if self.is_empty(index) else stored(index)
+        leaves = [_row(key, value) for key, value in rows]
+        at = bisect_left(rows, key_hash, key=lambda row: row[0])
+        present = at < len(rows) and rows[at][0] == key_hash
+        shown = (at,) if present else tuple(place for place in (at - 1, at) if 0 <= place < len(rows))
         siblings = []
         for level in range(self.depth, 0, -1):
             sibling = index ^ 1
-            siblings.append(bytes(self._levels[level][sibling * 32 : sibling * 32 + 32]))
+            siblings.append(digest(bytes(self._levels[level][sibling * 32 : sibling * 32 + 32])))
             index >>= 1
-        return StateProof(rows=rows, siblings=tuple(siblings))
+        return StateProof(
+            count=len(rows),
+            bucket_root=merkle.root(leaves),
+            rows=tuple(
+                ProvenRow(
+                    index=place,
+                    key_hash=digest(rows[place][0]),
+                    value_hash=digest(rows[place][1]),
+                    path=tuple(digest(node) for node in merkle.inclusion_proof(leaves, place)),
+                )
+                for place in shown
+            ),
+            siblings=tuple(siblings),
+        )
 
     def _write(self, buckets: Mapping[int, bytes]) -> dict[int, bytes]:
         """Set hashes of buckets, rehash what lies above them, and give the buckets' hashes as they were."""
@@ -147,15 +182,36 @@ class StateTree:
 
 def verify_state(proof: StateProof, key_hash: bytes, value_hash: bytes | None, root: bytes) -> bool:
     """Say whether a proof shows `value_hash` under `key_hash` (None: absent) in the state of `root`."""
-    rows = proof.rows
-    if list(rows) != sorted(set(rows)) or dict(rows).get(key_hash) != value_hash or len(dict(rows)) != len(rows):
+    if not proof.siblings or not _shows(proof, key_hash, value_hash):
         return False
+    for row in proof.rows:
+        leaf = _row(row.key_hash, row.value_hash)
+        if not merkle.verify_inclusion(leaf, row.index, proof.count, row.path, proof.bucket_root):
+            return False
     index = int.from_bytes(key_hash[:8], "big") >> (64 - len(proof.siblings))
-    node = _bucket(rows) if rows else EMPTY_BUCKET
+    node = _bucket_node(proof.count, proof.bucket_root) if proof.count else EMPTY_BUCKET
     for sibling in proof.siblings:
         node = _node(sibling + node if index & 1 else node + sibling)
         index >>= 1
     return node == root
+
+
+def _shows(proof: StateProof, key_hash: bytes, value_hash: bytes | None) -> bool:
+    """Say whether the rows shown are the right ones: the row itself, or its neighbours where it is absent."""
+    rows = proof.rows
+    if value_hash is not None:
+        return len(rows) == 1 and (rows[0].key_hash, rows[0].value_hash) == (key_hash, value_hash)
+    if not proof.count or not rows:
+        return not proof.count and not rows
+    if len(rows) == 2:
+        return rows[0].key_hash < key_hash < rows[1].key_hash and rows[0].index + 1 == rows[1].index
+    (row,) = rows
+    first, last = row.index == 0, row.index == proof.count - 1
+    return (first and key_hash < row.key_hash) or (last and row.key_hash < key_hash)
+
+
+def _row(key: bytes, value: bytes) -> bytes:
+    return sha256(b"\x00" + key + value).digest()
 
 
 def _node(pair: bytes) -> bytes:
@@ -169,5 +225,8 @@ def _single(key: bytes, value: bytes) -> bytes:
 def _bucket(rows: Rows) -> bytes:
     if not rows:
         return EMPTY_BUCKET
-    root = merkle.root([sha256(b"\x00" + key + value).digest() for key, value in rows])
-    return sha256(b"\x02" + len(rows).to_bytes(8, "big") + root).digest()
+    return _bucket_node(len(rows), merkle.root([_row(key, value) for key, value in rows]))
+
+
+def _bucket_node(count: int, root: bytes) -> bytes:
+    return sha256(b"\x02" + count.to_bytes(8, "big") + root).digest()
