@@ -15,7 +15,7 @@ from enum import IntEnum
 from yilian.engine.verification import Checker, check
 from yilian.errors import UnavailableError
 from yilian.ledger.envelope import CommandTypes
-from yilian.ledger.machine import Checked, TransactionResult
+from yilian.ledger.results import Checked, TransactionResult
 
 BLOCK_OPERATIONS = 1_000
 BLOCK_BYTES = 1_000_000

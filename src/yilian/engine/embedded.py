@@ -19,11 +19,12 @@ from yilian.errors import UnavailableError, VerificationError, YilianError
 from yilian.ledger.block import VERSION, Block, BlockHeader, Genesis, parse_block, seal_block, transactions_root
 from yilian.ledger.cases import Case, Found
 from yilian.ledger.envelope import MAX_TRANSACTION_BYTES, TransactionCode
-from yilian.ledger.machine import Executed, Head, Machine, TransactionResult
+from yilian.ledger.machine import Executed, Machine
 from yilian.ledger.ports import Blocks, State
 from yilian.ledger.reads import CommittedReads
 from yilian.ledger.registry import Registry
 from yilian.ledger.replay import proposer_key, replay
+from yilian.ledger.results import Head, TransactionResult
 from yilian.ledger.state import Directory
 from yilian.ledger.workflow import Reads
 from yilian.values import CaseId, Digest, InstitutionId, UnixMillis, digest, key_id, unix_millis

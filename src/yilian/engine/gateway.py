@@ -19,9 +19,9 @@ from yilian.errors import Refused, UnavailableError
 from yilian.ledger import envelope
 from yilian.ledger.cases import Case, Command, Found
 from yilian.ledger.envelope import PersonSignature
-from yilian.ledger.machine import Answer, TransactionResult
 from yilian.ledger.members import InstitutionKind, Role
 from yilian.ledger.registry import Registry
+from yilian.ledger.results import Answer, TransactionResult
 from yilian.ledger.workflow import Call
 from yilian.values import HOUR, MINUTE, CaseId, InstitutionId, KeyId, OpId, UnixMillis, case_id, op_id, unix_millis
 

@@ -10,8 +10,8 @@ import msgspec
 
 from yilian.ledger.block import Block, BlockHeader
 from yilian.ledger.cases import Case, Command, Found, Register
-from yilian.ledger.machine import Head, Result, TransactionResult
 from yilian.ledger.members import Role
+from yilian.ledger.results import Head, Result, TransactionResult
 from yilian.ledger.state import Directory
 from yilian.ledger.workflow import Reads
 from yilian.values import CaseId, Digest, InstitutionId, KeyId, OpId, UnixMillis

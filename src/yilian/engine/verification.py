@@ -24,8 +24,8 @@ from yilian.crypto.suite import SuiteId, verify
 from yilian.errors import VerificationError
 from yilian.ledger import envelope
 from yilian.ledger.envelope import CommandTypes
-from yilian.ledger.machine import Checked
 from yilian.ledger.members import Role
+from yilian.ledger.results import Checked
 from yilian.values import Digest, InstitutionId
 
 FORM_FROM = 4

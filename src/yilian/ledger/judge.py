@@ -1,4 +1,4 @@
-"""Judge and run one operation: the fixed order of checks (kernel.md), then the contract, then its consequences.
+"""Judge one operation: the fixed order of checks (kernel.md); `running.py` then runs its contract and consequences.
 
 The numbers in the comments are those of the table in kernel.md; check 1 (idempotency) is the machine's.
 """
@@ -11,45 +11,28 @@ import msgspec
 
 from yilian.crypto.suite import SuiteId, key_id_of, verify
 from yilian.errors import Refused
-from yilian.ledger.cases import Case, Command, Found, Header, Register
+from yilian.ledger.cases import Case, Found, Register
 from yilian.ledger.envelope import Core, Operation, PersonSignature, person_message
 from yilian.ledger.members import Key, Member, MemberState, Role, is_valid
 from yilian.ledger.registry import Bound, Registry
-from yilian.ledger.state import Directory, Layer, register_key
+from yilian.ledger.running import OVERDUE, Circumstances, Running, refusal
+from yilian.ledger.state import Layer
 from yilian.ledger.workflow import (
     ANY,
-    KERNEL,
-    SELF,
     Alternative,
     Call,
-    Consequence,
     KernelRefusal,
-    Outcome,
-    ParameterSpec,
     Person,
     Row,
 )
-from yilian.values import HOUR, CaseId, Digest, InstitutionId, KeyId, UnixMillis
+from yilian.values import HOUR, InstitutionId, KeyId
 
 C = TypeVar("C", bound=Case)
 R = TypeVar("R", bound=Register)
 
-MAX_DEPTH = 3
-MAX_CONSEQUENCES = 80
 PERSON_VALIDITY = 24 * HOUR
-OVERDUE = "OVERDUE"
 CASE = "@case"
 """Position of the institution whose id is the case's id (a member joining)."""
-
-
-class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """What all operations of a block see alike."""
-
-    chain: Digest
-    height: int
-    time: UnixMillis
-    previous_app_hash: Digest
-    directory: Directory
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -72,7 +55,7 @@ _Rows = tuple[tuple[Row, tuple[Alternative, ...]], ...]
 class Judge:
     """Judges operations of one block over one layer of state."""
 
-    def __init__(self, registry: Registry, block: Block) -> None:
+    def __init__(self, registry: Registry, block: Circumstances) -> None:
         self._registry = registry
         self._block = block
         self._admitted: dict[tuple[str, int, tuple[Role, ...]], _Rows] = {}
@@ -92,7 +75,7 @@ class Judge:
         # 2. some row of this command allows the role
         admitted = self._rows_admitting(bound, len(signers), roles)
         if not any(alternatives for _, alternatives in admitted):
-            raise _refusal(KernelRefusal.NOT_PERMITTED, f"{core.command} is not for {_words(roles)}: see who may do it")
+            raise refusal(KernelRefusal.NOT_PERMITTED, f"{core.command} is not for {_words(roles)}: see who may do it")
         there = layer.find_case(core.case_id)
         case = there[1] if there is not None and there[0] == bound.case_type.word else None
         # 3. persons' keys
@@ -103,23 +86,23 @@ class Judge:
         row = self._row_by_position(admitted, operation, persons, actor, case)
         # 7. suspension
         if actor.suspended and not row.while_suspended:
-            raise _refusal(
+            raise refusal(
                 KernelRefusal.MEMBER_SUSPENDED, f"a suspended member may not do {core.command}: ask for reinstatement"
             )
         # 8. deadlines
         flags = self._flags_by_time(row, case)
         call = self._call(operation, actor, persons, case)
         if row.opens and row.id_of is None and core.case_id != call.new_id():
-            raise _refusal(KernelRefusal.NO_SUCH_CASE, f"a new case here has the id {call.new_id().hex()}: derive it")
+            raise refusal(KernelRefusal.NO_SUCH_CASE, f"a new case here has the id {call.new_id().hex()}: derive it")
         # 9. references
         if core.refs or row.refs:
             self._check_refs(row, core, layer)
         if row.opens and row.id_of is not None:
             wanted = row.id_of(call, operation.command)
             if core.case_id != wanted:
-                raise _refusal(KernelRefusal.NO_SUCH_CASE, f"this case has the id {wanted.hex()}: derive it")
+                raise refusal(KernelRefusal.NO_SUCH_CASE, f"this case has the id {wanted.hex()}: derive it")
         # 10. the contract's own guards; 11. consequences
-        _Run(self._registry, self._block, layer).step(bound, row, call, operation.command, case, flags)
+        Running(self._registry, self._block, layer).step(bound, row, call, operation.command, case, flags)
 
     def _rows_admitting(self, bound: Bound, signed: int, roles: tuple[Role, ...]) -> _Rows:
         """Give the rows of a command that hold at this height, each with the alternatives that the roles fit."""
@@ -193,23 +176,23 @@ class Judge:
         opening = tuple([one for one in admitted if one[0].opens])
         if case is None:
             if taken:
-                raise _refusal(KernelRefusal.NO_SUCH_CASE, f"{core.case_id.hex()} is no {bound.case_type.word}")
+                raise refusal(KernelRefusal.NO_SUCH_CASE, f"{core.case_id.hex()} is no {bound.case_type.word}")
             if not opening:
-                raise _refusal(KernelRefusal.NO_SUCH_CASE, f"no {bound.case_type.word} {core.case_id.hex()}: check it")
+                raise refusal(KernelRefusal.NO_SUCH_CASE, f"no {bound.case_type.word} {core.case_id.hex()}: check it")
             if core.case_version:
-                raise _refusal(KernelRefusal.STALE_VERSION, f"a new case has version 0, not {core.case_version}")
+                raise refusal(KernelRefusal.STALE_VERSION, f"a new case has version 0, not {core.case_version}")
             return opening
         state, version = case.state, case.header.version
         moving = tuple([one for one in admitted if not one[0].opens])
         if opening and not any(row.any_version and state in row.from_states for row, _ in moving):
-            raise _refusal(KernelRefusal.STALE_VERSION, f"{core.case_id.hex()} is open already, at version {version}")
+            raise refusal(KernelRefusal.STALE_VERSION, f"{core.case_id.hex()} is open already, at version {version}")
         if core.case_version != version and not any(row.any_version for row, _ in moving):
-            raise _refusal(
+            raise refusal(
                 KernelRefusal.STALE_VERSION, f"version {core.case_version}, the case is at {version}: read it again"
             )
         selected = tuple([one for one in moving if state in one[0].from_states])
         if not selected:
-            raise _refusal(
+            raise refusal(
                 KernelRefusal.ILLEGAL_TRANSITION, f"{core.command} does not leave {state}: see what may be done now"
             )
         return selected
@@ -227,7 +210,7 @@ class Judge:
                 if _stands(one, operation, persons, actor, case, opens=row.opens):
                     return row
         roles = tuple(person.role for person in persons) or (actor.role,)
-        raise _refusal(
+        raise refusal(
             KernelRefusal.NOT_PERMITTED,
             f"{operation.core.command} is not for {actor.institution.hex()} as {_words(roles)} in this case",
         )
@@ -237,9 +220,9 @@ class Judge:
             return None
         time = self._block.time
         if row.after and time <= getattr(case.fields, row.after):
-            raise _refusal(KernelRefusal.TOO_EARLY, f"block time {time} is not past {row.after}: wait")
+            raise refusal(KernelRefusal.TOO_EARLY, f"block time {time} is not past {row.after}: wait")
         if row.before and time > getattr(case.fields, row.before):
-            raise _refusal(KernelRefusal.DEADLINE_PASSED, f"block time {time} is past {row.before}: it has lapsed")
+            raise refusal(KernelRefusal.DEADLINE_PASSED, f"block time {time} is past {row.before}: it has lapsed")
         flags = case.header.flags
         if row.due and time > getattr(case.fields, row.due) and OVERDUE not in flags:
             flags = tuple(sorted((*flags, OVERDUE)))
@@ -257,14 +240,14 @@ class Judge:
                 and (not declared.states or found[1].state in declared.states)
             ]
             if not matching:
-                raise _refusal(
+                raise refusal(
                     KernelRefusal.REFERENCE_NOT_ADMISSIBLE, f"{core.command} may not name {ref.hex()}: see its refs"
                 )
             counts[matching[0]] += 1
         repeated = len(dict.fromkeys(core.refs)) != len(core.refs)
         for index, declared in enumerate(row.refs):
             if repeated or not declared.at_least <= counts[index] <= declared.at_most:
-                raise _refusal(
+                raise refusal(
                     KernelRefusal.REFERENCE_NOT_ADMISSIBLE,
                     f"{counts[index]} {declared.case_type} named, {declared.at_least} to {declared.at_most} expected",
                 )
@@ -287,161 +270,6 @@ class Judge:
             header=case.header if case is not None else None,
             caller="",
         )
-
-
-class _Run:
-    """Runs a step and its consequences over one layer."""
-
-    def __init__(self, registry: Registry, block: Block, layer: Layer) -> None:
-        self._registry = registry
-        self._block = block
-        self._layer = layer
-        self._consequences = 0
-
-    def step(  # noqa: PLR0917 - what a step is judged by
-        self,
-        bound: Bound,
-        row: Row,
-        call: Call,
-        command: Command,
-        case: Found[Any] | None,
-        flags: tuple[str, ...] | None,
-        depth: int = 0,
-    ) -> None:
-        name = bound.workflow.name
-        reads = _LayerReads(self._registry, name, self._layer, self._block.directory)
-        try:
-            if case is None and not bound.moving:
-                outcome = bound.function(call, command, reads)
-            else:
-                outcome = bound.function(call, command, case.fields if case is not None else None, reads)
-        except Refused as refused:
-            refused.workflow = refused.workflow or name
-            raise
-        self._write(bound, row, call, case, flags, outcome)
-        for consequence in outcome.consequences:
-            self._consequence(bound, call, consequence, depth + 1)
-
-    def _write(  # noqa: PLR0917 - what a step is judged by
-        self,
-        bound: Bound,
-        row: Row,
-        call: Call,
-        case: Found[Any] | None,
-        flags: tuple[str, ...] | None,
-        outcome: Outcome[Any],
-    ) -> None:
-        name = bound.workflow.name
-        state = _next_state(bound, row, case, outcome)
-        new_flags = flags or ()
-        if outcome.flags is not None:
-            kept = (OVERDUE,) if OVERDUE in new_flags else ()
-            new_flags = tuple(sorted(dict.fromkeys((*outcome.flags, *kept))))
-        old = case.header if case is not None else None
-        if case is None or outcome.case != case.fields or state != case.state or new_flags != case.header.flags:
-            header = Header(
-                id=call.case_id,
-                version=old.version + 1 if old else 1,
-                state=state,
-                flags=new_flags,
-                opened_height=old.opened_height if old else call.height,
-                opened_time=old.opened_time if old else call.time,
-                changed_height=call.height,
-                changed_time=call.time,
-                patient=old.patient if old else outcome.patient,
-            )
-            self._layer.put_case(bound.case_type.word, bound.case_type.shape, Found(header, outcome.case))
-        for put in outcome.registers:
-            if self._registry.owner.get(type(put.value)) != name:
-                raise TypeError(f"{name} writes register {type(put.value).__name__}, which is not its own")
-            self._layer.put_register(register_key(name, put.value.word, put.key), put.value)
-
-    def _consequence(self, sender: Bound, call: Call, consequence: Consequence, depth: int) -> None:
-        self._consequences += 1
-        if depth > MAX_DEPTH or self._consequences > MAX_CONSEQUENCES:
-            raise _refusal(
-                KernelRefusal.CONSEQUENCE_REFUSED, f"more than {MAX_CONSEQUENCES} consequences or {MAX_DEPTH} deep"
-            )
-        bound = self._registry.by_type[type(consequence.command)]
-        try:
-            row, case = self._row_for(bound, sender.workflow.name, consequence.case_id)
-            inner = msgspec.structs.replace(
-                call,
-                case_id=consequence.case_id,
-                header=case.header if case is not None else None,
-                caller=sender.workflow.name,
-                refs=(),
-            )
-            flags = case.header.flags if case is not None else None
-            self.step(bound, row, inner, consequence.command, case, flags, depth)
-        except Refused as refused:
-            number, where = refused.number, refused.workflow
-            raise Refused(
-                KernelRefusal.CONSEQUENCE_REFUSED,
-                f"{bound.word} was refused: {refused}",
-                workflow=KERNEL,
-                inner=((where, number), *refused.inner),
-            ) from refused
-
-    def _row_for(self, bound: Bound, caller: str, case_id: CaseId) -> tuple[Row, Found[Any] | None]:
-        def admits(row: Row) -> bool:
-            return row.since <= self._block.height and any(
-                one.kind == "workflow"
-                and (one.caller == caller or (one.caller == SELF and bound.workflow.name == caller))
-                for one in row.who.alternatives
-            )
-
-        there = self._layer.find_case(case_id)
-        if there is None:
-            opening = [row for row in bound.opening if admits(row)]
-            if not opening:
-                raise _refusal(KernelRefusal.NO_SUCH_CASE, f"no {bound.case_type.word} {case_id.hex()}")
-            return opening[0], None
-        case_type, case = there
-        if case_type != bound.case_type.word:
-            raise _refusal(KernelRefusal.NO_SUCH_CASE, f"{case_id.hex()} is no {bound.case_type.word}")
-        moving = [row for row in bound.moving if admits(row) and case.state in row.from_states]
-        if not moving:
-            number = KernelRefusal.ILLEGAL_TRANSITION if bound.moving else KernelRefusal.STALE_VERSION
-            raise _refusal(number, f"{bound.word} does not leave {case.state}")
-        return moving[0], case
-
-
-class _LayerReads:
-    """`Reads` of one workflow over a layer; anything undeclared is a programming error."""
-
-    def __init__(self, registry: Registry, workflow: str, layer: Layer, directory: Directory) -> None:
-        self._registry = registry
-        self._visible = registry.visible[workflow]
-        self._layer = layer
-        self._directory = directory
-
-    def case(self, kind: type[C], case_id: CaseId) -> Found[C] | None:
-        if self._registry.owner[kind] not in self._visible:
-            raise TypeError(f"{kind.__name__} belongs to a workflow that is not declared in `asks`")
-        found = self._layer.find_case(case_id)
-        return found[1] if found is not None and found[0] == self._registry.case_words[kind] else None
-
-    def register(self, kind: type[R], *key: bytes) -> R | None:
-        owner = self._registry.owner[kind]
-        if owner not in self._visible:
-            raise TypeError(f"{kind.__name__} belongs to a workflow that is not declared in `asks`")
-        return self._layer.find_register(register_key(owner, kind.word, key), kind)
-
-    def number(self, parameter: str) -> int:
-        return self._directory.number(parameter)
-
-    def words(self, parameter: str) -> tuple[str, ...]:
-        return self._directory.words(parameter)
-
-    def parameter(self, name: str) -> ParameterSpec | None:
-        return self._registry.parameter(name)
-
-    def member(self, institution: InstitutionId) -> Found[Member] | None:
-        return self._directory.member(institution)
-
-    def key(self, key_id: KeyId) -> Found[Key] | None:
-        return self._directory.key(key_id)
 
 
 def _fits(one: Alternative, signed: int, roles: tuple[Role, ...]) -> bool:
@@ -497,27 +325,8 @@ def _at(position: str, institution: InstitutionId, case: Found[Any] | None, *, o
     return institution in value if isinstance(value, tuple) else institution == value
 
 
-def _next_state(bound: Bound, row: Row, case: Found[Any] | None, outcome: Outcome[Any]) -> str:
-    if outcome.to:
-        same = case is not None and not row.to_states and outcome.to == case.state
-        if outcome.to not in row.to_states and not same:
-            raise TypeError(f"{bound.word} moved to {outcome.to}, its row allows {row.to_states}")
-        return str(outcome.to)
-    if len(row.to_states) > 1:
-        raise TypeError(f"{bound.word} must choose among {row.to_states}")
-    if row.to_states:
-        return row.to_states[0]
-    if case is None:
-        raise TypeError(f"{bound.word} opens a case without a state")
-    return case.state
-
-
-def _refusal(number: KernelRefusal, message: str) -> Refused:
-    return Refused(number, message, workflow=KERNEL)
-
-
 def _invalid_key(signature: PersonSignature) -> Refused:
-    return _refusal(
+    return refusal(
         KernelRefusal.KEY_NOT_VALID,
         f"key {signature.key_id.hex()} as {signature.role.value} is not valid for this step: check key and validity",
     )

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from yilian.ledger.cases import Case, Command, Register
+from yilian.ledger.members import Role
 from yilian.ledger.workflow import CaseType, Outcome, ParameterSpec, Row, Workflow
 
 
@@ -50,9 +51,15 @@ class Registry:
         self.command_types: Mapping[tuple[str, str], type[Command]] = {
             names: bound.command for names, bound in self.commands.items()
         }
-        self.visible: Mapping[str, tuple[str, ...]] = {
-            item.name: (item.name, *item.asks) for item in self.workflows
-        }
+        self.for_newcomers = tuple(
+            bound.word
+            for bound in self.commands.values()
+            for row in bound.rows
+            for one in row.who.alternatives
+            for signer in one.signers
+            if Role.NEWCOMER in signer.roles
+        )
+        self.visible: Mapping[str, tuple[str, ...]] = {item.name: (item.name, *item.asks) for item in self.workflows}
 
     def parameters(self) -> tuple[ParameterSpec, ...]:
         """Parameters of all workflows, sorted by name."""

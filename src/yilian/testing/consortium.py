@@ -13,7 +13,7 @@ from yilian.ledger import envelope
 from yilian.ledger.block import Founder, Genesis, member_id
 from yilian.ledger.cases import Case, Command, Found, Register
 from yilian.ledger.envelope import PersonSignature
-from yilian.ledger.machine import Answer, Executed, Machine
+from yilian.ledger.machine import Executed, Machine
 from yilian.ledger.members import (
     ROLES_OF_KIND,
     Constitution,
@@ -27,6 +27,7 @@ from yilian.ledger.members import (
 )
 from yilian.ledger.ports import State
 from yilian.ledger.registry import Registry
+from yilian.ledger.results import Answer
 from yilian.ledger.state import decode_register, key_hash, register_key
 from yilian.ledger.workflow import Call, Workflow
 from yilian.testing.stores import MemoryState

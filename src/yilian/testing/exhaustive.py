@@ -19,9 +19,9 @@ from yilian.errors import Refused
 from yilian.ledger.cases import Case, Command, Found, Header, Patient
 from yilian.ledger.envelope import Core, Operation, PersonSignature, encode_core
 from yilian.ledger.judge import CASE, Actor, Judge
-from yilian.ledger.judge import Block as Circumstances
 from yilian.ledger.members import InstitutionKind, MemberState, Role
 from yilian.ledger.registry import Bound
+from yilian.ledger.running import Circumstances
 from yilian.ledger.state import Layer
 from yilian.ledger.workflow import ANY, KERNEL, Alternative, CaseType, KernelRefusal, Row, Workflow
 from yilian.testing.consortium import Consortium, Party
@@ -79,11 +79,13 @@ class CaseTypeCheck:
             count += 1
             expected = self._expected(combination)
             found = self._found(combination)
-            if expected != found:
+            # `while_suspended` rows may be narrowed by their function, which then gives the kernel's own number
+            narrowed = _narrows(expected, found) and combination.suspended
+            if expected != found and not narrowed:
                 mismatches.append(f"{combination}: expected {expected!r}, found {found!r}")
             if found is None:
                 legal.append(combination)
-        return mismatches, summarise(legal), count
+        return mismatches, summarise(legal, len(self._positions) + 3), count
 
     def _combinations(self) -> Iterator[Combination]:
         signers = dict.fromkeys(
@@ -337,21 +339,32 @@ class CaseTypeCheck:
         return Operation(digest(b"\0" * 32), encode_core(core), core, tuple(persons), command)
 
 
-def summarise(legal: Sequence[Combination]) -> list[str]:
-    """Write the legal set as one line a (command, state, signers, position), with what else it admits."""
+def summarise(legal: Sequence[Combination], everywhere: int) -> list[str]:
+    """Write the legal set as one line a (command, state, signers, conditions), with the positions that it admits.
+
+    `everywhere`: how many positions there are; where all of them may, the line says "anyone".
+    """
     grouped: dict[tuple[str, str, str, str], list[Combination]] = {}
     for one in legal:
         where = one.actor if one.second == one.actor else f"{one.actor} with {one.second}"
         signers = " with ".join(one.roles) or "node"
         grouped.setdefault((one.command, one.state or "—", signers, where), []).append(one)
-    lines = []
-    for key, ones in sorted(grouped.items()):
+    said: dict[tuple[str, str, str, str], list[str]] = {}
+    for (command, state, signers, where), ones in sorted(grouped.items()):
         versions = "any version" if any(one.stale for one in ones) else "current version"
         late, early = any(one.late for one in ones), any(not one.late for one in ones)
         times = "any time" if late and early else "after" if late else "before"
         suspended = "suspended too" if any(one.suspended for one in ones) else "not suspended"
-        lines.append(" | ".join((*key, versions, times, suspended)))
-    return lines
+        said.setdefault((command, state, signers, f"{versions} | {times} | {suspended}"), []).append(where)
+    return [
+        " | ".join((command, state, signers, ", ".join(where) if len(where) < everywhere else "anyone", conditions))
+        for (command, state, signers, conditions), where in sorted(said.items())
+    ]
+
+
+def _narrows(expected: KernelRefusal | None, found: KernelRefusal | None) -> bool:
+    """Say whether the table lets a suspended member pass and the function does not."""
+    return expected is None and found == KernelRefusal.MEMBER_SUSPENDED
 
 
 def _roles_fit(way: Alternative, roles: tuple[Role, ...]) -> bool:

@@ -8,9 +8,9 @@ import pytest
 
 from yilian.crypto.suite import sha256
 from yilian.ledger.cases import Found
-from yilian.ledger.judge import OVERDUE
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
+from yilian.ledger.running import OVERDUE
 from yilian.ledger.workflow import KernelRefusal
 from yilian.values import DAY, MINUTE, CaseId, unix_millis
 from yilian.workflows.audit.model import (

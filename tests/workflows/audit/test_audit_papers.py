@@ -8,8 +8,8 @@ import pytest
 
 from yilian.crypto.suite import sha256
 from yilian.ledger.cases import Found
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
 from yilian.ledger.workflow import KERNEL, KernelRefusal
 from yilian.values import DAY, CaseId, case_id, unix_millis
 from yilian.workflows.audit.model import (

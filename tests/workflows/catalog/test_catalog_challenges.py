@@ -8,8 +8,8 @@ import pytest
 
 from yilian.crypto.suite import sha256, tagged_hash
 from yilian.ledger.cases import Found
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
 from yilian.ledger.workflow import KernelRefusal
 from yilian.testing.consortium import Consortium
 from yilian.values import DAY, HOUR, SECOND, CaseId, case_id, digest, unix_millis

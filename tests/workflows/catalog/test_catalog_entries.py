@@ -10,9 +10,9 @@ import pytest
 from yilian.crypto.tags import entry_id
 from yilian.ledger.cases import Found
 from yilian.ledger.envelope import encode_operation
-from yilian.ledger.judge import OVERDUE
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
+from yilian.ledger.running import OVERDUE
 from yilian.ledger.workflow import KernelRefusal
 from yilian.testing.consortium import Consortium
 from yilian.values import DAY, CaseId, case_id, unix_millis

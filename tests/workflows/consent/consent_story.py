@@ -8,8 +8,8 @@ from typing import Any
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import sha256
 from yilian.ledger.cases import Case, Command, Found, Patient
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import InstitutionKind, Role
+from yilian.ledger.results import Answer
 from yilian.ledger.workflow import KERNEL, KernelRefusal
 from yilian.testing.consortium import Consortium, Party
 from yilian.values import DAY, CaseId, Digest, UnixMillis, digest, unix_millis

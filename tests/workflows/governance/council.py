@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import SuiteId, sha256
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import HeldBy, InstitutionKind, Role
+from yilian.ledger.results import Answer
 from yilian.ledger.workflow import KERNEL, KernelRefusal
 from yilian.testing.consortium import Consortium, Party
 from yilian.values import DAY, CaseId, PublicKey, case_id, unix_millis

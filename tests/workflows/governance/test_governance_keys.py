@@ -11,8 +11,8 @@ from tests.workflows.governance.council import Council, refused, refused_by_kern
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import sha256
 from yilian.ledger.envelope import InvalidTransaction, TransactionCode
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import HeldBy, InstitutionKind, Key, KeyState, Role
+from yilian.ledger.results import Answer
 from yilian.ledger.workflow import KernelRefusal
 from yilian.testing.consortium import Consortium
 from yilian.values import DAY, CaseId, case_id, public_key, unix_millis

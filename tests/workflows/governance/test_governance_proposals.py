@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from tests.workflows.governance.council import ALL, Council, refused, refused_by_kernel
 from yilian.crypto.suite import sha256
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import Constitution, InstitutionKind, Member, MemberState, Parameters, Role, Rule
+from yilian.ledger.results import Answer
 from yilian.ledger.workflow import KernelRefusal, ParameterSpec, RefusalCode, Workflow
 from yilian.testing.consortium import Consortium
 from yilian.values import DAY, case_id, institution_id, unix_millis

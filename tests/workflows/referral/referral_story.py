@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import sha256
 from yilian.ledger.cases import Case, Command, Found, Patient
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import InstitutionKind, Role
+from yilian.ledger.results import Answer
 from yilian.testing.consortium import Consortium, Party
 from yilian.values import DAY, MINUTE, CaseId, Day, Digest, day_of, digest, month_of, public_key, unix_millis
 from yilian.workflows.catalog.interface import Origin, Publish

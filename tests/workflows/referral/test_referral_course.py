@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.workflows.referral.referral_story import AS_PATIENT, DOCTOR, WALLET, Story
 from yilian.ledger.cases import Patient
-from yilian.ledger.judge import OVERDUE
+from yilian.ledger.running import OVERDUE
 from yilian.values import DAY, HOUR, end_of_day, unix_millis
 from yilian.workflows.catalog.interface import Entry, EntryState, entry_id
 from yilian.workflows.catalog.model import Restrict

@@ -6,7 +6,7 @@ import pytest
 
 from tests.workflows.referral.referral_story import DOCTOR, Story
 from yilian.ledger.cases import Patient
-from yilian.ledger.machine import Answer
+from yilian.ledger.results import Answer
 from yilian.ledger.workflow import KernelRefusal
 from yilian.values import DAY, HOUR, case_id, institution_id, unix_millis
 from yilian.workflows.catalog.model import Restrict

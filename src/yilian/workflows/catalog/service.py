@@ -23,8 +23,8 @@ from yilian.crypto.tags import entry_id as derive_entry_id
 from yilian.crypto.tags import subject_tag
 from yilian.engine.gateway import Gateway, Signed, check
 from yilian.errors import ConflictError, NotFoundError, Refused, SettingsError
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
 from yilian.storage.port import Blobs
 from yilian.storage.vault import Vault
 from yilian.storage.vault.records import Record, RecordStatus

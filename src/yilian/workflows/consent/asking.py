@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from yilian.crypto.suite import Signer, sha256
 from yilian.engine.gateway import Gateway
 from yilian.ledger.cases import Patient
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
 from yilian.values import DAY, CaseId, Digest, EntryId, InstitutionId, OpId, UnixMillis, unix_millis
 from yilian.workflows.consent.model import Propose, Sign
 from yilian.workflows.consent.policy import Access, Effect, Policy, Purpose, provision

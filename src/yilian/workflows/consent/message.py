@@ -24,7 +24,6 @@ VERSION: Final = 1
 MESSAGE_TAG: Final = "yilian/message/v1"
 SLIP_TAG: Final = "yilian/slip/v1"
 MAX_MESSAGE: Final = 64 << 10
-FHIR_JSON: Final = "application/fhir+json"
 
 
 class Slip(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):

@@ -31,7 +31,6 @@ from yilian.workflows.consent.message import (
     Listed,
     Message,
     Opened,
-    Slip,
     Terms,
     check_message,
     message_hash,
@@ -164,13 +163,13 @@ def finish(
     timeout_s: float = DELIVERY_TIMEOUT_S,
 ) -> Fetched:
     """Send the signed reservation, wait for the ledger's delivery, and open. Errors as `fetch`."""
+    # RESERVED: somebody here waits for the delivery; a key left ASKED is opened by the node as soon as it is delivered.
+    _mark(recipient, draft.case_id, OneTimeKeyStatus.RESERVED)
     (answer,) = recipient.gateway.send([Signed(core=draft.core, persons=signatures)])
     try:
         check(answer)
     except Refused:
-        key = recipient.vault.releases.find_key_of_use(draft.case_id)
-        if key is not None:
-            recipient.vault.releases.put_key(msgspec.structs.replace(key, status=OneTimeKeyStatus.CLOSED))
+        _mark(recipient, draft.case_id, OneTimeKeyStatus.CLOSED)
         raise
     return follow(recipient, draft.case_id, beside=beside, timeout_s=timeout_s)
 
@@ -222,24 +221,6 @@ def conclude(recipient: Institution, use: Found[Use], *, beside: Beside) -> Fetc
     return _outcome(now if now is not None else use, tuple(wrong))
 
 
-def open_copy(recipient: Institution, entry_id: EntryId, out: BinaryIO) -> Slip | None:
-    """Write the plaintext of a delivered record, verified again against root and commitment; None where there is none.
-
-    Raises:
-        VerificationError: the ciphertext here was damaged: fetch it again.
-    """
-    copies = recipient.vault.releases.copies_of_entry(entry_id)
-    entry = recipient.gateway.find(Entry, entry_id)
-    if not copies or entry is None:
-        return None
-    copy = copies[-1]
-    with recipient.blobs.open(copy.root) as blob:
-        seal.open_sealed(blob, copy.data_key, copy.root, out)
-    return Slip(
-        salt=copy.salt, level=entry.fields.level, content_type="application/fhir+json", true_size=copy.true_size
-    )
-
-
 def gateway_key(recipient: Institution, signed: bytes, custodian: InstitutionId) -> bytes:
     """Give the public key that a message says it is signed with, where the ledger says it is that custodian's.
 
@@ -258,6 +239,12 @@ def gateway_key(recipient: Institution, signed: bytes, custodian: InstitutionId)
 def note_tampered(recipient: Institution, detail: str, now: UnixMillis) -> None:
     """Record that ciphertext came which the ledger does not name."""
     recipient.vault.audit.append_refusal(EdgeRefusal(time=now, kind=TAMPERED, number=0, detail=detail))
+
+
+def _mark(recipient: Institution, use_id: CaseId, status: OneTimeKeyStatus) -> None:
+    key = recipient.vault.releases.find_key_of_use(use_id)
+    if key is not None:
+        recipient.vault.releases.put_key(msgspec.structs.replace(key, status=status))
 
 
 class _Sink:

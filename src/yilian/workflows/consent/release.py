@@ -13,13 +13,12 @@ from yilian.crypto.mask import new_mask
 from yilian.engine.gateway import Signed
 from yilian.errors import ConflictError, NotFoundError, Refused
 from yilian.ledger.cases import Found
-from yilian.ledger.machine import Answer
+from yilian.ledger.results import Answer
 from yilian.storage.vault.records import Record, RecordStatus
 from yilian.storage.vault.releases import MessageMade, MessageStatus, NoteKind
 from yilian.values import CaseId, EntryId, InstitutionId, UnixMillis, digest
 from yilian.workflows.catalog.interface import Entry
 from yilian.workflows.consent.message import (
-    FHIR_JSON,
     MESSAGE_TAG,
     Item,
     Listed,
@@ -237,7 +236,7 @@ def _item(custodian: Institution, terms: Terms, record: Record, mask: bytes) -> 
     entry = custodian.gateway.find(Entry, record.entry_id)
     if entry is None or entry.fields.root != record.root:
         raise NotFoundError(f"entry {record.entry_id.hex()} is not what the vault holds: run `yilian node check`")
-    slip = Slip(salt=record.salt, level=record.level, content_type=FHIR_JSON, true_size=record.true_size)
+    slip = Slip(salt=record.salt, level=record.level, content_type=record.content_type, true_size=record.true_size)
     return make_item(terms, listed(entry), record.data_key, slip, mask=mask)
 
 

@@ -14,7 +14,7 @@ from yilian.crypto.suite import framed, tagged_hash
 from yilian.engine.gateway import check
 from yilian.errors import NoGrantError, NotFoundError, UnavailableError
 from yilian.ledger.cases import Found
-from yilian.ledger.machine import Answer
+from yilian.ledger.results import Answer
 from yilian.storage.vault.releases import Note, NoteKind, ReceivedCopy
 from yilian.values import CaseId, Digest, EntryId, InstitutionId, KeyId, PublicKey, UnixMillis
 from yilian.workflows.consent.model import (

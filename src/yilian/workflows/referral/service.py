@@ -11,8 +11,8 @@ from yilian.crypto.suite import Signer, tagged_hash
 from yilian.engine.gateway import Gateway
 from yilian.errors import ConflictError, NotFoundError
 from yilian.ledger.cases import Found, Patient
-from yilian.ledger.machine import Answer
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
 from yilian.ledger.workflow import Reads
 from yilian.values import CaseId, EntryId, InstitutionId, OpId, UnixMillis, case_id
 from yilian.workflows.referral.model import Complete, Create, Direction, ReferDown, Referral, State, Urgency
