@@ -44,12 +44,12 @@ class OrganisationTable:
 
     Args:
         file: where the mapping is kept.
-        institutions: those of the consortium that this home knows.
+        hosts: the institutions of this home, by slug; those that come later count from then on.
     """
 
-    def __init__(self, file: Path, institutions: Iterable[Institution]) -> None:
+    def __init__(self, file: Path, hosts: Mapping[str, Host]) -> None:
         self._file = file
-        self._institutions = tuple(institutions)
+        self._hosts = hosts
         self.lock = threading.RLock()
         """Held while an input is counted, so that imports side by side count it once."""
         self._counted: dict[bytes, Counted] = {}
@@ -57,7 +57,9 @@ class OrganisationTable:
     @property
     def communities(self) -> frozenset[str]:
         """Slugs of the institutions that may be a patient's home before any hospital."""
-        return frozenset(item.slug for item in self._institutions if item.kind is ProviderKind.COMMUNITY)
+        return frozenset(
+            item.slug for item in institutions_of(self._hosts.values()) if item.kind is ProviderKind.COMMUNITY
+        )
 
     def kept(self) -> dict[str, str]:
         """Give the mapping of the imports so far, empty at first; SettingsError where the file was spoilt."""
@@ -93,11 +95,14 @@ class OrganisationTable:
                 for provider, classes in counted.classes.items():
                     together.classes[provider] = together.classes.get(provider, type(classes)()) + classes
             known = self.kept() | dict(explicit or {})
-            mapping = map_organisations(together, self._institutions, known, explicit_only=explicit_only)
-            self._keep(known | mapping.institutions())
+            mapping = map_organisations(
+                together, institutions_of(self._hosts.values()), known, explicit_only=explicit_only
+            )
+            self.keep(known | mapping.institutions())
             return mapping
 
-    def _keep(self, institutions: Mapping[str, str]) -> None:
+    def keep(self, institutions: Mapping[str, str]) -> None:
+        """Put a mapping in the place of the one that was kept; UnavailableError where it cannot be written."""
         lines = [f"{json.dumps(name)} = {json.dumps(slug)}\n" for name, slug in sorted(institutions.items())]
         text = "[organisations]\n" + "".join(lines)
         temporary = self._file.with_suffix(".new")
