@@ -13,8 +13,8 @@ from yilian.crypto.tags import entry_id as derive_entry_id
 from yilian.crypto.tags import subject_tag
 from yilian.engine.gateway import Signed
 from yilian.errors import ConflictError, NotFoundError, Refused, SettingsError, VerificationError
-from yilian.ledger.results import Answer
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
 from yilian.node.compose import Node
 from yilian.node.host import Host
 from yilian.storage.vault.records import RecordStatus
