@@ -20,7 +20,7 @@ from yilian.node.compose import Node
 from yilian.node.exchange import Beside
 from yilian.node.host import Host
 from yilian.storage.vault.records import Record, RecordStatus
-from yilian.storage.vault.releases import NoteKind
+from yilian.storage.vault.releases import NoteKind, OneTimeKeyStatus
 from yilian.values import CaseId, EntryId, OpId, op_id
 from yilian.workflows.catalog import possession
 from yilian.workflows.catalog.interface import is_current
@@ -45,7 +45,7 @@ from yilian.workflows.consent.model import Grant, GrantState, Use, UseState
 from yilian.workflows.referral.model import Receive, Referral, State, Verify
 
 RECOVER_AFTER_MS = 30_000
-"""A delivery that no fetch of this process has opened by then is opened here."""
+"""A delivery that a fetch was waiting for, and has not opened by then, is opened here."""
 MOST_OF_EMERGENCY = 20
 _CHALLENGE_TAG = "yilian/reactor/challenge/v1"
 _LOG = structlog.get_logger("yilian.reactions")
@@ -124,13 +124,15 @@ def disclose(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
 
 
 def recover(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
-    """Open deliveries whose fetch has died, such as with an earlier process."""
+    """Open deliveries that nobody waits for: signed elsewhere, or of a fetch that died with an earlier process."""
     waiting: list[CaseId] = []
     failed: list[CaseId] = []
     for use in _found(host, Use, ids):
-        if use.state != _U.DELIVERED:
+        key = host.vault.releases.find_key_of_use(use.header.id)
+        if use.state != _U.DELIVERED or key is None:
             continue
-        if node.clock() < use.fields.delivered + RECOVER_AFTER_MS:
+        in_hand = key.status == OneTimeKeyStatus.RESERVED
+        if in_hand and node.clock() < use.fields.delivered + RECOVER_AFTER_MS:
             waiting.append(use.header.id)
         elif not _tried(use.header.id, receiving.conclude, host, use, beside=Beside(node, host)):
             failed.append(use.header.id)
