@@ -85,7 +85,7 @@ def _twin_struct(info: inspect.StructType) -> type[msgspec.Struct]:
     )
 
 
-def _twin(info: inspect.Type) -> Any:  # noqa: ANN401 - an annotation
+def _twin(info: inspect.Type) -> Any:  # noqa: ANN401, PLR0911 - an annotation; one return a kind of type
     match info:
         case inspect.Metadata():
             return _twin(info.type)
@@ -102,7 +102,7 @@ def _twin(info: inspect.Type) -> Any:  # noqa: ANN401 - an annotation
         case inspect.EnumType():
             return info.cls
         case inspect.VarTupleType():
-            inner = tuple[_twin(info.item_type), ...]  # type: ignore[misc]  # built at run time
+            inner = tuple[_twin(info.item_type), ...]  # type: ignore[misc, valid-type]  # built at run time
             return Annotated[inner, Meta(min_length=info.min_length, max_length=info.max_length)]
         case inspect.UnionType():
             return Union[tuple(_twin(one) for one in info.types)]  # noqa: UP007 - built at run time
@@ -161,7 +161,7 @@ def _wire_struct(info: inspect.StructType, value: Any, path: str) -> list[Any]: 
     unknown = sorted(set(given) - {field.name for field in info.fields})
     if unknown:
         raise ValueError(f"{path} has no field {unknown[0]}")
-    items = [] if info.tag is None else [info.tag]
+    items: list[Any] = [] if info.tag is None else [info.tag]
     for field in info.fields:
         absent = field.name not in given
         if absent and not (isinstance(field.type, inspect.UnionType) and field.type.includes_none):

@@ -1,0 +1,415 @@
+"""What the API may ask of a node: `web.app.NodeLike` over the open node and its services."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from yilian.clinic.screening import RiskClass
+from yilian.crypto.suite import Signer
+from yilian.engine.gateway import Gateway
+from yilian.engine.port import Engine
+from yilian.errors import ConflictError, NoGrantError, NotFoundError, SettingsError, UnavailableError
+from yilian.ledger.block import Genesis, member_id
+from yilian.ledger.members import Role
+from yilian.ledger.registry import Registry
+from yilian.node import care, exchange, screening
+from yilian.node.compose import Node
+from yilian.node.host import Host
+from yilian.node.imports import run_import
+from yilian.node.jobs import Progress
+from yilian.node.organisations import OrganisationTable
+from yilian.node.registration import get_subject
+from yilian.standards.fhir.findings import Region
+from yilian.storage.port import Index
+from yilian.storage.rows import CaseQuery
+from yilian.storage.vault.access import Answer
+from yilian.storage.vault.records import RecordStatus
+from yilian.values import CaseId, EntryId, InstitutionId, case_id, institution_id
+from yilian.web.app import Caller, Document
+from yilian.web.app.drafts import draft_view
+from yilian.web.app.views import (
+    AuditAsked,
+    AuditView,
+    CompletionAsked,
+    FetchedView,
+    ImportAsked,
+    JobView,
+    ReceivedView,
+    ReferralAsked,
+    ReferralView,
+    ResultView,
+    RiskView,
+    ScreeningAsked,
+    SubjectView,
+    VerifiedView,
+    WalletKeyView,
+)
+from yilian.web.kit.answers import DAY_MS, Kept
+from yilian.web.kit.jsonform import to_json
+from yilian.web.kit.keys import is_same
+from yilian.workflows.audit.questions import Questions
+from yilian.workflows.catalog import opening
+from yilian.workflows.consent import receiving
+from yilian.workflows.consent.model import Use
+from yilian.workflows.referral.model import Urgency
+
+KNOWN_FOR_S = 1.0
+"""How long a key once found is not looked up again; a revoked one works no longer than that."""
+MOST_IDS = 20
+FHIR_JSON = "application/fhir+json"
+
+Report = Callable[[Mapping[str, int | float | str]], None]
+
+
+class NodeApi:
+    """The services of a node for the callers of its API; any thread."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.organisations = OrganisationTable(node.home.path / "organisations.toml", node.hosts)
+        self._known: dict[bytes, tuple[float, Caller]] = {}
+        self._stops: dict[bytes, threading.Event] = {}
+
+    # ------------------------------------------------------------------------------------------------ who and where
+
+    @property
+    def genesis(self) -> Genesis:
+        """The start of the chain."""
+        return self.node.genesis
+
+    @property
+    def engine(self) -> Engine:
+        """The chain."""
+        return self.node.engine
+
+    @property
+    def registry(self) -> Registry:
+        """The workflows of the chain."""
+        return self.node.registry
+
+    @property
+    def index(self) -> Index:
+        """The read model."""
+        return self.node.index
+
+    def slug_of(self, institution: InstitutionId) -> str:
+        """Give the short name of an institution of this node; empty for another's."""
+        host = self.node.host_of(institution)
+        return "" if host is None else host.slug
+
+    def identify(self, token_hash: bytes) -> Caller | None:
+        """Find whom an API key stands for; see `NodeLike`."""
+        known = self._known.get(token_hash)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        for host in tuple(self.node.hosts.values()):
+            key = host.vault.access.find_api_key(token_hash)
+            if key is not None and is_same(key.token_hash, token_hash) and not key.is_revoked:
+                caller = Caller(
+                    slug=host.slug, institution=host.id, key_id=key.key_id, role=Role(key.role), label=key.label
+                )
+                self._known = {**self._living(), token_hash: (time.monotonic() + KNOWN_FOR_S, caller)}
+                return caller
+        return None
+
+    def gateway(self, caller: Caller) -> Gateway:
+        """Give the hand of the caller's institution on the ledger."""
+        return self._host(caller).gateway
+
+    def signer(self, caller: Caller) -> Signer | None:
+        """Give the caller's own key where this node holds it."""
+        person = self._host(caller).person_of_key(caller.key_id)
+        return None if person is None else person.signer
+
+    def find_answer(self, caller: Caller, key_hash: bytes) -> Kept | None:
+        """Give the answer kept under an idempotency key."""
+        found = self._host(caller).vault.access.find_answer(key_hash)
+        if found is None or found.expires < _now():
+            return None
+        return Kept(request=found.request, status=found.status, body=found.body)
+
+    def keep_answer(self, caller: Caller, key_hash: bytes, kept: Kept) -> None:
+        """Keep an answer for a day."""
+        access = self._host(caller).vault.access
+        access.forget_expired(_now())
+        access.remember(
+            Answer(
+                key_hash=key_hash,
+                request=kept.request,
+                status=kept.status,
+                body=kept.body,
+                expires=_now() + DAY_MS,
+            )
+        )
+
+    def ids_with_prefix(self, prefix: str) -> tuple[CaseId, ...]:
+        """Give at most 20 ids of cases that begin with some hex digits."""
+        if len(prefix) == 64:
+            whole = case_id(bytes.fromhex(prefix))
+            return (whole,) if self.engine.find_case(whole) is not None else ()
+        members = [case_id(member_id(founder.member.ca_fingerprint)) for founder in self.genesis.founders]
+        found = [one for one in members if one.hex().startswith(prefix)]
+        cursor: str | None = None
+        while len(found) < MOST_IDS:
+            page = self.index.find_cases(CaseQuery(limit=1_000, cursor=cursor))
+            found += [case_id(row.case_id) for row in page.items if row.case_id.hex().startswith(prefix)]
+            cursor = page.next
+            if cursor is None:
+                break
+        return tuple(found[:MOST_IDS])
+
+    # ------------------------------------------------------------------------------------------------------- records
+
+    def received(self, caller: Caller) -> tuple[ReceivedView, ...]:
+        """List the copies that were delivered here."""
+        host = self._host(caller)
+        views = []
+        for copy in host.vault.releases.copies():
+            use = host.gateway.find(Use, copy.use_id)
+            custodian = use.fields.custodian.hex() if use is not None else ""
+            views.append(ReceivedView(entry_id=copy.entry_id.hex(), use_id=copy.use_id.hex(), custodian=custodian))
+        return tuple(views)
+
+    def open_record(self, caller: Caller, entry: EntryId) -> Document:
+        """Decrypt and verify an own record, or a copy delivered here; errors as `NodeLike`."""
+        host = self._host(caller)
+        own = host.vault.records.find(entry)
+        if own is not None and own.status != RecordStatus.ERASED:
+            return Document(content=opening.open_record(host, entry), content_type=own.content_type)
+        return Document(content=opening.open_copy(host, entry), content_type=FHIR_JSON)
+
+    def verify_record(self, caller: Caller, entry: EntryId) -> VerifiedView:
+        """Verify an own record, without giving it out."""
+        found = opening.verify_record(self._host(caller), entry)
+        return VerifiedView(
+            entry_id=found.entry_id.hex(),
+            state=found.state,
+            root=found.root.hex(),
+            commitment=found.commitment.hex(),
+            true_size=found.true_size,
+        )
+
+    def fetch(self, caller: Caller, grant: CaseId, entries: tuple[EntryId, ...]) -> FetchedView:
+        """Fetch entries under a grant; a key on a device gets the reservation as a draft, the ledger then delivers."""
+        host, signer = self._host(caller), self.signer(caller)
+        if signer is not None:
+            return _fetched(exchange.fetch(self.node, host, grant, entries=entries, signer=signer, role=caller.role))
+        asked = exchange.begin(self.node, host, grant, entries=entries, person=caller.key_id)
+        return FetchedView(
+            use_id=asked.draft.case_id.hex(),
+            state="draft",
+            entries=tuple(one.hex() for one in asked.entries),
+            verified=False,
+            draft=draft_view(self.engine, caller.institution, asked.draft, ((caller.key_id, caller.role),)),
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- jobs
+
+    def start_import(self, caller: Caller, asked: ImportAsked) -> bytes:
+        """Start an import and give its job id."""
+        host, path = self._host(caller), Path(asked.path)
+        if not path.is_absolute():
+            raise SettingsError("the path of an import is relative, expected one from the root: give it whole")
+        if not path.exists():
+            raise NotFoundError("nothing lies at the path of the import on the node's machine: check it")
+
+        def work(report: Report) -> Mapping[str, object]:
+            done = run_import(
+                host,
+                path,
+                self.organisations,
+                explicit=asked.mapping or None,
+                explicit_only=asked.only_mapped,
+                report=report,
+                batch=self.node.settings.imports.batch,
+            )
+            return done.figures()
+
+        return self._start(host, "import", work)
+
+    def start_screening(self, caller: Caller, asked: ScreeningAsked) -> bytes:
+        """Start a screening and give its job id."""
+        host = self._host(caller)
+        region = (
+            Region(north=asked.north, urban=asked.urban)
+            if asked.north is not None and asked.urban is not None
+            else None
+        )
+
+        def work(report: Report) -> Mapping[str, object]:
+            return screening.run_screening(host, by=caller.key_id, region=region, report=report).figures()
+
+        return self._start(host, "screening", work)
+
+    def job(self, caller: Caller, job_id: bytes) -> JobView:
+        """Give a job of the caller's institution."""
+        job = self.node.jobs.get(self._host(caller), job_id)
+        return JobView(
+            job_id=job.job_id.hex(),
+            kind=job.kind,
+            state=job.state.value,
+            started=job.started,
+            finished=job.finished,
+            progress=msgspec.json.decode(job.progress, type=dict[str, Any]),
+        )
+
+    def cancel_job(self, caller: Caller, job_id: bytes) -> JobView:
+        """Stop a job at its next report."""
+        view = self.job(caller, job_id)
+        stop = self._stops.get(job_id)
+        if view.state != "RUNNING" or stop is None:
+            raise ConflictError(f"job {view.job_id} is {view.state}, expected RUNNING: there is nothing to stop")
+        stop.set()
+        return view
+
+    # -------------------------------------------------------------------------------------------------------- people
+
+    def find_subject(self, caller: Caller, identifier: str) -> SubjectView:
+        """Find a patient of the caller's institution."""
+        host = self._host(caller)
+        subject = get_subject(host.vault, identifier)
+        records = host.vault.records.of_subject(subject.subject_ref)
+        return SubjectView(
+            subject=subject.subject_ref.hex(),
+            entries=tuple(one.entry_id.hex() for one in records if one.status == RecordStatus.PUBLISHED),
+        )
+
+    def register_wallet(self, caller: Caller, subject: bytes, exchange_key: bytes) -> tuple[WalletKeyView, ...]:
+        """Register a patient's wallet and give the subject keys sealed to it."""
+        keys = opening.register_wallet(self._host(caller), subject, exchange_key)
+        return tuple(
+            WalletKeyView(custodian=key.custodian.hex(), year=key.year, wrapped=key.wrapped.hex()) for key in keys
+        )
+
+    def risks(self, caller: Caller, risk_class: str | None) -> tuple[RiskView, ...]:
+        """Give the latest results of screening, the highest risk first."""
+        host = self._host(caller)
+        open_ = {item.subject_ref for item in screening.proposals(host)}
+        wanted = None if risk_class is None else RiskClass(risk_class)
+        return tuple(
+            RiskView(
+                subject=item.subject_ref.hex(),
+                risk_class=None if item.risk_class is None else item.risk_class.value,
+                model=item.model,
+                percent=item.percent,
+                version=item.version,
+                missing=item.missing,
+                referred=item.risk_class == RiskClass.HIGH and item.subject_ref not in open_,
+            )
+            for item in screening.results(host, wanted)
+        )
+
+    def refer(self, caller: Caller, asked: ReferralAsked) -> ReferralView:
+        """Refer a patient with a witnessed consent on paper."""
+        host, signer = self._host(caller), self._own_signer(caller)
+        try:
+            paper = base64.b64decode(asked.paper, validate=True)
+        except binascii.Error:
+            raise SettingsError("paper is no Base64: encode the scan anew") from None
+        wish = care.Wish(
+            subject_ref=bytes.fromhex(asked.subject),
+            receiver=institution_id(bytes.fromhex(asked.receiver)),
+            urgency=Urgency(asked.urgency),
+            purpose=asked.purpose,
+            specialty=asked.specialty,
+            records=tuple(case_id(bytes.fromhex(one)) for one in asked.records) or None,
+            deliveries=asked.deliveries,
+            view_days=asked.days,
+            language=asked.language,
+        )
+        witnessed = care.Witnessed(paper=paper, content_type=asked.paper_type, witness=signer, role=caller.role)
+        done = care.refer(host, wish, signer, witnessed)
+        return ReferralView(
+            case_id=done.case.hex(),
+            consent=done.consent.hex(),
+            request=done.request.hex(),
+            records=tuple(one.hex() for one in done.records),
+        )
+
+    def complete(self, caller: Caller, referral: CaseId, asked: CompletionAsked) -> ResultView:
+        """Give the result of a referral back."""
+        result = care.complete(
+            self._host(caller),
+            referral,
+            self._own_signer(caller),
+            text=asked.text,
+            title=asked.title,
+            deliveries=asked.deliveries,
+            view_days=asked.days,
+        )
+        return ResultView(case_id=referral.hex(), result=result.hex())
+
+    # --------------------------------------------------------------------------------------------------------- audit
+
+    def audit_who(self, caller: Caller, asked: AuditAsked) -> AuditView:  # noqa: ARG002 - every member may ask
+        """Say who got what, when, granted by whom, in what scope, which use of how many, passed on to whom."""
+        filters = {name: bytes.fromhex(value) for name, value in msgspec.structs.asdict(asked).items() if value}
+        return self._answered("who", Questions(self.index).deliveries(**filters))
+
+    def audit_case(self, caller: Caller, case: CaseId) -> AuditView:  # noqa: ARG002 - as above
+        """Tell the whole course of a case."""
+        return self._answered("case", (Questions(self.index).case_file(case),))
+
+    def audit_unmatched(self, caller: Caller) -> AuditView:  # noqa: ARG002 - as above
+        """List disclosures of which only one side was told."""
+        return self._answered("unmatched", Questions(self.index).unmatched())
+
+    # ------------------------------------------------------------------------------------------------------- helpers
+
+    def _host(self, caller: Caller) -> Host:
+        return self.node.host(caller.slug)
+
+    def _living(self) -> dict[bytes, tuple[float, Caller]]:
+        now = time.monotonic()
+        return {name: known for name, known in self._known.items() if known[0] > now}
+
+    def _own_signer(self, caller: Caller) -> Signer:
+        signer = self.signer(caller)
+        if signer is None:
+            raise NoGrantError(
+                f"the key of {caller.label} lies on a device, expected one that this node holds: "
+                "take the steps one by one, each drafted here and signed there"
+            )
+        return signer
+
+    def _start(self, host: Host, kind: str, work: Callable[[Report], Mapping[str, object]]) -> bytes:
+        stop = threading.Event()
+
+        def run(progress: Progress) -> Mapping[str, object]:
+            def report(figures: Mapping[str, int | float | str]) -> None:
+                if stop.is_set():
+                    raise UnavailableError("the job was cancelled: start it again, it goes on from there")
+                progress.report(figures)
+
+            return work(report)
+
+        job_id = self.node.jobs.start(host, kind, run)
+        self._stops = {**self._stops, job_id: stop}
+        return job_id
+
+    def _answered(self, question: str, rows: tuple[msgspec.Struct, ...]) -> AuditView:
+        return AuditView(question=question, rows=tuple(to_json(row) for row in rows), height=self.index.height())
+
+
+def _fetched(found: receiving.Fetched) -> FetchedView:
+    return FetchedView(
+        use_id=found.use_id.hex(),
+        state=found.state,
+        entries=tuple(one.hex() for one in found.entries),
+        verified=found.verified,
+        disputed=tuple(one.hex() for one in found.disputed),
+        reason=found.reason,
+        seconds=round(found.seconds, 3),
+    )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
