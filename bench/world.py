@@ -29,15 +29,19 @@ LEVEL = 3
 
 
 class World:
-    """A hospital and a community centre under governance and catalog; everything drawn is the same in every run."""
+    """A hospital and a community centre under governance and catalog.
 
-    def __init__(self, tree_depth: int) -> None:
+    Everything drawn is the same in every run but the exchange keys in the genesis: hand it in to meet a chain again.
+    """
+
+    def __init__(self, tree_depth: int, genesis: Genesis | None = None) -> None:
         founded = Consortium.found(
             {"hospital": InstitutionKind.HOSPITAL, "centre": InstitutionKind.COMMUNITY_CENTRE},
             workflows=(governance.WORKFLOW, catalog.WORKFLOW),
         )
         self.registry: Registry = founded.machine.registry
-        self.genesis: Genesis = msgspec.structs.replace(founded.machine.genesis, tree_depth=tree_depth)
+        fresh = msgspec.structs.replace(founded.machine.genesis, tree_depth=tree_depth)
+        self.genesis: Genesis = genesis or fresh
         self.chain: Digest = self.genesis.chain
         self.party: Party = founded["hospital"]
         self.other: Party = founded["centre"]

@@ -28,6 +28,7 @@ from yilian.ledger.registry import Registry
 from yilian.ledger.replay import replay
 from yilian.ledger.results import Head
 from yilian.ledger.tree import StateTree
+from yilian.node.genesis import verify as verify_genesis
 from yilian.node.statedump import Dump, Part
 from yilian.storage import keystore
 from yilian.storage.disk import lock_folder
@@ -81,6 +82,15 @@ Progress = Callable[[str, int, int], None]
 """(what, so many done, of so many; 0: unknown)."""
 
 
+ReadGenesis = Callable[[bytes], Genesis]
+"""Reads the content of `genesis.cbor`; VerificationError where it does not hold."""
+
+
+def read_signed_genesis(content: bytes) -> Genesis:
+    """Read a genesis file and check that every founder signed it."""
+    return verify_genesis(content).genesis
+
+
 def no_progress(what: str, done: int, total: int) -> None:
     """Say nothing."""
 
@@ -92,6 +102,7 @@ def check_home(
     *,
     counts: Counts | None = None,
     progress: Progress = no_progress,
+    read_genesis: ReadGenesis = read_signed_genesis,
 ) -> Iterator[Finding]:
     """Check a ledger's folder (genesis.cbor, state, segments) and what its institutions keep.
 
@@ -99,7 +110,7 @@ def check_home(
         ConflictError: a node is running on this home: stop it first.
     """
     counted = counts or Counts()
-    yield from check_ledger(ledger, registry, counts=counted, progress=progress)
+    yield from check_ledger(ledger, registry, counts=counted, progress=progress, read_genesis=read_genesis)
     for institution in institutions:
         yield from check_institution(institution, counts=counted, progress=progress)
 
@@ -125,7 +136,12 @@ def check_institution(
 
 
 def check_ledger(
-    folder: Path, registry: Registry, *, counts: Counts | None = None, progress: Progress = no_progress
+    folder: Path,
+    registry: Registry,
+    *,
+    counts: Counts | None = None,
+    progress: Progress = no_progress,
+    read_genesis: ReadGenesis = read_signed_genesis,
 ) -> Iterator[Finding]:
     """Check genesis, blocks, state and log of one chain; ConflictError as `check_home`."""
     counted = counts or Counts()
@@ -135,7 +151,7 @@ def check_ledger(
         with Dump(folder / "state") as dump:
             chain: _Chain | None = None
             with _findings("genesis", str(folder / "genesis.cbor")) as problems:
-                genesis = canonical.decode((folder / "genesis.cbor").read_bytes(), Genesis)
+                genesis = read_genesis((folder / "genesis.cbor").read_bytes())
                 chain = _Chain(folder, genesis, registry, dump)
             yield from problems
             if chain is not None:
