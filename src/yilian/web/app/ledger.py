@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import msgspec
-from litestar import get
+from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from yilian.crypto.suite import SuiteId, key_id_of
 from yilian.errors import NotFoundError, SettingsError
@@ -20,6 +20,7 @@ from yilian.web.app.context import Context, Req, language_of
 from yilian.web.app.permits import actions_of
 from yilian.web.app.views import (
     CaseView,
+    EntriesAsked,
     EntryView,
     EventView,
     IdsView,
@@ -182,7 +183,21 @@ def _catalogue(context: Context) -> list[HTTPRouteHandler]:
         page = node.index.find_entries(query)
         return PageView(items=tuple(_entry_view(row) for row in page.items), next=page.next)
 
-    return cast("list[HTTPRouteHandler]", [search_entries])
+    @post(
+        "/v1/entries/find",
+        tags=["catalogue"],
+        summary="Which of these ids are entries",
+        status_code=200,
+        sync_to_thread=True,
+    )
+    def find_entries(request: Req, data: JSONBody[EntriesAsked]) -> list[CaseView]:
+        """Give those of up to 1,000 ids that stand in the catalogue: how a wallet lists a patient's entries."""
+        _check_member(context, request.user.institution)
+        found = [node.engine.find_case(case_id(bytes.fromhex(one))) for one in data.ids]
+        language = language_of(request.headers)
+        return [case_view(context, one[0], one[1], language) for one in found if one is not None and one[0] == "entry"]
+
+    return cast("list[HTTPRouteHandler]", [search_entries, find_entries])
 
 
 def _network(context: Context) -> list[HTTPRouteHandler]:

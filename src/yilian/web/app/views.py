@@ -171,6 +171,12 @@ class EntryView(View, frozen=True, kw_only=True):
     time: int
 
 
+class EntriesAsked(Asked, frozen=True, kw_only=True):
+    """Ids of entries; those that stand in the catalogue are answered."""
+
+    ids: Annotated[tuple[Hex32, ...], Meta(min_length=1, max_length=1_000)]
+
+
 class IdsView(View, frozen=True, kw_only=True):
     """Ids that begin with what was asked."""
 

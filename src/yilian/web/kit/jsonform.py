@@ -133,7 +133,7 @@ def _wire(info: inspect.Type, value: Any, path: str) -> Any:  # noqa: ANN401 - w
                 return bytes.fromhex(value)
             except ValueError:
                 raise ValueError(f"{path} is no hex") from None
-        case inspect.VarTupleType() if isinstance(value, list):
+        case inspect.VarTupleType() if isinstance(value, list | tuple):
             return [_wire(info.item_type, item, f"{path}[{index}]") for index, item in enumerate(value)]
         case inspect.UnionType() if value is not None:
             return _wire(_chosen(info, value, path), value, path)
