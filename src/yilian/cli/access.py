@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yilian.cli.output import say
+from yilian.cli.output import language, say
 from yilian.errors import SettingsError
 
 if TYPE_CHECKING:
     from yilian.client.http import Client
+    from yilian.crypto.suite import Signer
     from yilian.node.network import AccessFile
 
 DEFAULT_HOME = "yilian-home"
@@ -33,6 +34,21 @@ As = Annotated[
             "以谁的身份：访问文件，或其名称如 centre-physician。",
             "As whom: an access file, or its name such as centre-physician.",
         ),
+    ),
+]
+
+DeviceKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help=say("设备密钥文件（密钥不在节点上时）。", "File of a key that no node holds."),
+    ),
+]
+KeyPassphrase = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-passphrase-file",
+        help=say("设备密钥的口令文件。", "File with the passphrase of that key."),
     ),
 ]
 
@@ -62,4 +78,26 @@ def open_client(name: str, home: Path) -> Client:
     access = find_access(name, home)
     if not access.url:
         raise SettingsError(f"access file {name} has no address yet: start the node once")
-    return Client(access.url, access.token)
+    return Client(access.url, access.token, language=language())
+
+
+def load_key(access: AccessFile, home: Path, *, key: Path | None = None, passphrase_file: Path | None = None) -> Signer:
+    """Open the key of a person that is held on a device; by default the one that was written beside the home."""
+    from yilian.client.devicekey import load_device_key
+    from yilian.node.home import Home
+    from yilian.node.settings import load
+
+    place = Home(home)
+    if passphrase_file is None:
+        passphrase = place.passphrase(load(place.settings_file))
+    else:
+        passphrase = read_bytes(passphrase_file).strip()
+    return load_device_key(key or place.people / f"{access.institution}-{access.label}.key", passphrase)
+
+
+def read_bytes(file: Path) -> bytes:
+    """Read a file that the user named; SettingsError where it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}: name a file that can be read") from error

@@ -1,7 +1,7 @@
 """`yilian <noun> <verb>`: finds the noun's module, and turns errors into messages and exit codes, never tracebacks.
 
 Exit codes: 0 done, 1 refused, 2 usage or settings, 3 not found, 4 no grant, 5 verification failed, 6 conflict,
-7 unreachable, 130 interrupted.
+7 unreachable, 70 a fault of the program, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +36,7 @@ NOUNS = (
     "workflow",
 )
 """Each is a module beside this one with an `app`; loaded when it is called for."""
-INTERRUPTED = 130
+INTERRUPTED, FAULT = 130, 70
 
 
 class Nouns(TyperGroup):
@@ -99,6 +102,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, OSError) as error:
         output.show_error(UnavailableError(f"{type(error).__name__}: {error}: free what is missing, then try again"))
         return UnavailableError.exit_code
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a user gets a sentence, never a traceback
+        return _broken(error)
+
+
+def _broken(error: Exception) -> int:
+    if os.environ.get("YILIAN_TRACEBACK"):
+        traceback.print_exception(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    output.note(
+        output.say("程序错误：", "A fault of the program: ")
+        + f"{type(error).__name__}, {place}"
+        + output.say("。设 YILIAN_TRACEBACK=1 再运行并报告。", ": run again with YILIAN_TRACEBACK=1 and report it.")
+    )
+    return FAULT
 
 
 def _run(given: list[str]) -> int:

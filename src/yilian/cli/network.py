@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from yilian.cli.access import DEFAULT_HOME, As, HomeOption, find_access, open_client
+from yilian.cli.access import (
+    DEFAULT_HOME,
+    As,
+    DeviceKey,
+    HomeOption,
+    KeyPassphrase,
+    find_access,
+    load_key,
+    open_client,
+    read_bytes,
+)
 from yilian.cli.output import note, say, show, table
 from yilian.errors import SettingsError
 
@@ -23,6 +33,17 @@ keys = typer.Typer(no_args_is_help=True, help=say("人员密钥：登记、停�
 app.add_typer(keys, name="key")
 
 _HOME = Path(DEFAULT_HOME)
+_BY_NODE = ("proposal.apply", "proposal.expire", "proposal.void")
+"""Steps that need no person's signature."""
+
+
+class _Who(NamedTuple):
+    """As whom a verb acts, and where that person's key is if no node holds it."""
+
+    name: str
+    home: Path
+    key: Path | None
+    passphrase_file: Path | None
 
 
 @app.command(
@@ -76,6 +97,8 @@ def invite(
     request: Annotated[Path, typer.Option(help=say("加入请求文件。", "The request file."))],
     as_: As = "",
     home: HomeOption = _HOME,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
     out: Annotated[Path | None, typer.Option(help=say("邀请文件。", "The invitation file to write."))] = None,
 ) -> None:
     """Propose an admission and write its invitation."""
@@ -87,11 +110,11 @@ def invite(
     from yilian.workflows.governance.model import ProposalOpen
 
     place = Home(home)
-    asked = joining.read_request(_bytes_of(request))
+    asked = joining.read_request(read_bytes(request))
     one_time = Ed25519Signer.generate()
     status = NodeControl(place).status()
     action = joining.admission(asked, one_time)
-    answer = _act(as_, home, ProposalOpen(action=action))
+    answer = _act(_Who(as_, home, key_file, key_passphrase_file), ProposalOpen(action=action))
     invitation = joining.make_invitation(
         load_founding(place),
         asked,
@@ -119,30 +142,25 @@ def join(
     institution: Annotated[str, typer.Option(help=say("机构简称。", "Short name of the institution."))],
     invitation: Annotated[Path, typer.Option(help=say("邀请文件。", "The invitation file."))],
     home: HomeOption = _HOME,
-    officer_key: Annotated[
-        Path | None, typer.Option(help=say("管理员设备密钥文件。", "Key file of the officer's device."))
-    ] = None,
-    passphrase_file: Annotated[
-        Path | None, typer.Option(help=say("设备密钥的口令文件。", "File with the passphrase of the device's key."))
-    ] = None,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
 ) -> None:
     """Take up an invitation."""
-    from yilian.client.devicekey import load_device_key
     from yilian.ledger.members import HeldBy
     from yilian.node import joining
     from yilian.node.control import NodeControl
     from yilian.node.home import Home
-    from yilian.node.settings import load
 
     place = Home(home)
-    content = _bytes_of(invitation)
+    content = read_bytes(invitation)
     possession = None
     mine = place.institution(institution)
-    if joining.officer_of(mine).held_by != HeldBy.NODE:
-        file = officer_key or place.people / f"{institution}-{joining.officer_of(mine).label}.key"
-        secret = _bytes_of(passphrase_file).strip() if passphrase_file else place.passphrase(load(place.settings_file))
+    officer = joining.officer_of(mine)
+    if officer.held_by != HeldBy.NODE:
+        access = find_access(f"{institution}-{officer.label}", home)
+        signer = load_key(access, home, key=key_file, passphrase_file=key_passphrase_file)
         chain = joining.read_invitation(content)[0].chain
-        possession = load_device_key(file, secret).sign(joining.officer_message(chain, mine))
+        possession = signer.sign(joining.officer_message(chain, mine))
     show(NodeControl(place).join(institution, content, possession))
 
 
@@ -181,6 +199,8 @@ def propose(
     number: Annotated[int, typer.Option(help=say("参数值。", "Number of the parameter."))] = 0,
     as_: As = "",
     home: HomeOption = _HOME,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
 ) -> None:
     """Open a proposal."""
     from yilian.workflows.governance.model import ProposalOpen
@@ -198,7 +218,7 @@ def propose(
         action = member_actions[what](institution=_institution(member), reason=reason)
     else:
         raise SettingsError(f"{what} cannot be proposed here: choose suspend, reinstate, remove or parameter")
-    answer = _act(as_, home, ProposalOpen(action=action))
+    answer = _act(_Who(as_, home, key_file, key_passphrase_file), ProposalOpen(action=action))
     show(answer)
     note(say("下一步：", "next: ") + f"yilian network vote {answer['case_id']}")
 
@@ -213,6 +233,8 @@ def vote(
     choice: Annotated[str, typer.Option(help="yes, no, abstain")] = "yes",
     as_: As = "",
     home: HomeOption = _HOME,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
 ) -> None:
     """Cast a ballot."""
     from yilian.workflows.governance.model import ProposalVote
@@ -220,7 +242,7 @@ def vote(
 
     if choice not in tuple(Choice):
         raise SettingsError(f"{choice} is no choice: use yes, no or abstain")
-    show(_act(as_, home, ProposalVote(choice=Choice(choice)), proposal))
+    show(_act(_Who(as_, home, key_file, key_passphrase_file), ProposalVote(choice=Choice(choice)), proposal))
 
 
 @app.command(
@@ -232,11 +254,13 @@ def apply(
     *,
     as_: As = "",
     home: HomeOption = _HOME,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
 ) -> None:
     """Apply a proposal."""
     from yilian.workflows.governance.model import ProposalApply
 
-    show(_act(as_, home, ProposalApply(), proposal))
+    show(_act(_Who(as_, home, key_file, key_passphrase_file), ProposalApply(), proposal))
 
 
 @keys.command(
@@ -253,6 +277,8 @@ def register(
     licence: Annotated[str, typer.Option(help=say("执业证号，仅其承诺值上链。", "Number of the licence."))] = "",
     as_: As = "",
     home: HomeOption = _HOME,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
 ) -> None:
     """Register a key."""
     from yilian.ledger.members import HeldBy
@@ -263,7 +289,7 @@ def register(
     access = find_access(as_, home)
     person = {"label": label, "role": role, "held_by": HeldBy.NODE.value, "licence": licence}
     made = NodeControl(Home(home)).make_key(access.institution, person)
-    answer = _act(as_, home, registration(made))
+    answer = _act(_Who(as_, home, key_file, key_passphrase_file), registration(made))
     show({**answer, "key_id": made["key_id"]})
 
 
@@ -277,28 +303,39 @@ def revoke(
     reason: Annotated[str, typer.Option(help=say("理由代码。", "Code of the reason."))] = "unspecified",
     as_: As = "",
     home: HomeOption = _HOME,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
 ) -> None:
     """Revoke a key."""
     from yilian.values import unix_millis
     from yilian.workflows.governance.model import KeyRevoke
 
-    show(_act(as_, home, KeyRevoke(reason=reason, compromised_since=unix_millis(0)), key))
+    show(
+        _act(
+            _Who(as_, home, key_file, key_passphrase_file),
+            KeyRevoke(reason=reason, compromised_since=unix_millis(0)),
+            key,
+        )
+    )
 
 
-def _act(as_: str, home: Path, command: Command, case: str | None = None) -> dict[str, Any]:
+def _act(who: _Who, command: Command, case: str | None = None) -> dict[str, Any]:
+    from yilian.ledger.members import HeldBy
     from yilian.web.kit.jsonform import to_json
     from yilian.workflows import governance
 
     word = next(row.name for kind in governance.WORKFLOW.cases for row in kind.rows if row.command is type(command))
-    answer: dict[str, Any] = open_client(as_, home).act("governance", word, to_json(command), case_id=case)
+    body = to_json(command)
+    access = find_access(who.name, who.home)
+    with open_client(who.name, who.home) as client:
+        answer: dict[str, Any]
+        if access.held_by == HeldBy.NODE or word in _BY_NODE:
+            answer = client.act("governance", word, body, case_id=case)
+        else:
+            signer = load_key(access, who.home, key=who.key, passphrase_file=who.passphrase_file)
+            draft = client.draft("governance", word, body, case_id=case)
+            answer = client.sign_and_submit(draft, signer)
     return answer
-
-
-def _bytes_of(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{file}: {error.strerror}: name a file that can be read") from error
 
 
 def _institution(text: str) -> Any:  # noqa: ANN401 - an InstitutionId

@@ -23,6 +23,7 @@ from yilian.errors import (
 )
 from yilian.web.kit.text import Language, words
 
+WIDE = 240
 _BRANCHES: tuple[tuple[type[YilianError], str, str], ...] = (
     (Refused, "规则不允许", "Refused"),
     (SettingsError, "设置或参数有误", "Settings or arguments do not make sense"),
@@ -102,7 +103,9 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]])
         printed.add_column(title, overflow="fold")
     for row in rows:
         printed.add_row(*(_cell(row.get(field)) for field, _ in columns))
-    Console(file=sys.stdout, highlight=False, markup=False).print(printed)
+    # what is piped on is not folded
+    width = None if sys.stdout.isatty() else WIDE
+    Console(file=sys.stdout, highlight=False, markup=False, width=width).print(printed)
 
 
 def note(text: str) -> None:

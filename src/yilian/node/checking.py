@@ -9,7 +9,6 @@ from yilian.errors import NotFoundError, SettingsError, UnavailableError, Verifi
 from yilian.ledger.registry import Registry
 from yilian.node import home as homes
 from yilian.node.check import Counts, Finding, InstitutionPaths, Progress, check_home
-from yilian.node.genesis import load_founding
 from yilian.node.home import Home, Institution
 from yilian.node.settings import Settings
 from yilian.storage.vault import Vault
@@ -30,12 +29,6 @@ def check_all(home: Home, settings: Settings, counts: Counts, progress: Progress
     with home.locked():
         if not home.genesis_file.is_file():
             raise NotFoundError(f"home {home.path} holds no network: found one with `yilian network found`")
-        try:
-            load_founding(home)
-        except VerificationError as error:
-            yield Finding(
-                area="genesis", place=str(home.genesis_file), found=str(error), action="restore it from the backup"
-            )
         passphrase = home.passphrase(settings)
         paths = []
         for folder in sorted(path for path in home.institutions_folder.iterdir() if path.is_dir()):

@@ -16,7 +16,7 @@ import re
 import secrets
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -227,15 +227,25 @@ def create_institution(home: Home, spec: InstitutionSpec, passphrase: bytes) -> 
         ConflictError: the home has an institution of this name.
         SettingsError: two people have one label, or a node is to hold a key that was given.
     """
-    folder = home.folder(spec.slug)
+    return fill_institution(home, spec, new_keystore(home, spec.slug, passphrase), passphrase=passphrase)
+
+
+def new_keystore(home: Home, slug: str, passphrase: bytes) -> FileKeystore:
+    """Begin an institution with its folder and empty keystore; ConflictError where the home has one of this name."""
+    folder = home.folder(slug)
     if folder.exists():
-        raise ConflictError(f"home {home.path} has an institution {spec.slug} already: choose another name")
+        raise ConflictError(f"home {home.path} has an institution {slug} already: choose another name")
+    with disk_errors(f"institution {slug}"):
+        Disk().make_folder(folder)
+    return home.keystore(slug, passphrase)
+
+
+def fill_institution(home: Home, spec: InstitutionSpec, keystore: FileKeystore, *, passphrase: bytes) -> Institution:
+    """Make the CA, certificates and keys of an institution that `new_keystore` began; as `create_institution`."""
+    folder = home.folder(spec.slug)
     labels = [person.label for person in spec.people]
     if len(set(labels)) != len(labels):
         raise SettingsError(f"{spec.slug} lists a label twice ({', '.join(labels)}): give each person its own")
-    with disk_errors(f"institution {spec.slug}"):
-        Disk().make_folder(folder)
-    keystore = home.keystore(spec.slug, passphrase)
     ca_key, ca_der = pki.make_ca(spec.name)
     exchange = generate_x25519()
     keystore.create(CA, ca_key)
@@ -312,8 +322,8 @@ def store_private(path: Path, content: bytes) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file that may be gone already."""
-    with suppress(FileNotFoundError), disk_errors(f"file {path}"):
-        path.unlink()
+    with disk_errors(f"file {path}"):
+        path.unlink(missing_ok=True)
 
 
 def make_person(home: Home, slug: str, spec: PersonSpec, *, keystore: FileKeystore, passphrase: bytes) -> Person:

@@ -27,7 +27,8 @@ from yilian.node.home import (
     Institution,
     InstitutionSpec,
     Person,
-    create_institution,
+    fill_institution,
+    new_keystore,
     person_key_name,
 )
 from yilian.node.network import issue_all_access
@@ -136,14 +137,15 @@ def initialise(home: Home, settings: Settings, spec: InstitutionSpec) -> tuple[I
         )
     home.make()
     passphrase = home.passphrase(settings, make=True)
-    made = create_institution(home, spec, passphrase)
-    issue_all_access(home, made, passphrase, home.clients if home.clients.is_dir() else home.people)
+    keystore = new_keystore(home, spec.slug, passphrase)
+    made = fill_institution(home, spec, keystore, passphrase=passphrase)
+    issue_all_access(home, made, keystore, home.clients if home.clients.is_dir() else home.people)
     officer = officer_of(made)
     if officer.held_by == HeldBy.NODE:
-        signer = home.keystore(made.slug, passphrase).load_signer(person_key_name(officer.label))
+        signer = keystore.load_signer(person_key_name(officer.label))
     else:
         signer = load_device_key(home.people / f"{made.slug}-{officer.label}.key", passphrase)
-    return made, make_request(home, made, home.keystore(made.slug, passphrase), signer)
+    return made, make_request(home, made, keystore, signer)
 
 
 def make_request(home: Home, institution: Institution, keystore: FileKeystore, officer: Signer) -> bytes:

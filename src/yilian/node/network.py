@@ -35,11 +35,13 @@ from yilian.node.home import (
     InstitutionSpec,
     Person,
     PersonSpec,
-    create_institution,
+    fill_institution,
+    new_keystore,
     store_private,
 )
 from yilian.node.settings import Settings
 from yilian.storage.disk import Disk, disk_errors
+from yilian.storage.keystore import FileKeystore
 from yilian.storage.vault import Vault
 from yilian.storage.vault.access import ApiKey
 from yilian.values import (
@@ -144,11 +146,19 @@ def _found(home: Home, settings: Settings, spec: NetworkSpec, terms: _Terms) -> 
     with home.locked():
         passphrase = home.passphrase(settings, make=True)
         try:
-            made = tuple(create_institution(home, item, passphrase) for item in institutions)
+            keystores = [new_keystore(home, item.slug, passphrase) for item in institutions]
+            made = tuple(
+                fill_institution(home, item, keystore, passphrase=passphrase)
+                for item, keystore in zip(institutions, keystores, strict=True)
+            )
             genesis = _genesis(spec, made, terms)
-            content = _signed(home, genesis, made, passphrase)
+            content = _signed(home, genesis, zip(made, keystores, strict=True))
             folder = home.clients if terms.is_demo else home.people
-            files = tuple(file for item in made for file in issue_all_access(home, item, passphrase, folder))
+            files = tuple(
+                file
+                for item, keystore in zip(made, keystores, strict=True)
+                for file in issue_all_access(home, item, keystore, folder)
+            )
             with disk_errors(f"genesis of {home.path}"):
                 Disk().make_folder(home.ledger)
                 # last: from here on the home holds a network
@@ -246,13 +256,10 @@ def _keys(item: Institution, start: UnixMillis, end: UnixMillis) -> tuple[Key, .
     )
 
 
-def _signed(home: Home, genesis: Genesis, made: Iterable[Institution], passphrase: bytes) -> bytes:
+def _signed(home: Home, genesis: Genesis, made: Iterable[tuple[Institution, FileKeystore]]) -> bytes:
     consents = tuple(
-        Consent(
-            ca=home.ca_der(item.slug),
-            signature=pki.sign_genesis(home.keystore(item.slug, passphrase).load(CA), genesis.chain),
-        )
-        for item in made
+        Consent(ca=home.ca_der(item.slug), signature=pki.sign_genesis(keystore.load(CA), genesis.chain))
+        for item, keystore in made
     )
     content = canonical.encode(GenesisFile(genesis=canonical.encode(genesis), consents=consents))
     verify_genesis(content)
@@ -311,9 +318,9 @@ def publish_url(home: Home, url: str) -> None:
             store_access(file, msgspec.structs.replace(access, url=url))
 
 
-def issue_all_access(home: Home, item: Institution, passphrase: bytes, folder: Path) -> list[Path]:
+def issue_all_access(home: Home, item: Institution, keystore: FileKeystore, folder: Path) -> list[Path]:
     """Write an access file into a folder for each person of an institution that no node has open."""
-    vault = Vault(home.folder(item.slug) / "vault.db", home.keystore(item.slug, passphrase).load(VAULT))
+    vault = Vault(home.folder(item.slug) / "vault.db", keystore.load(VAULT))
     files = []
     try:
         for person in item.people:
