@@ -1,0 +1,131 @@
+"""What the acts of the story share: the home, the people, who tells, and what is done already."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from yilian.demo.consortium import PLACES, Place
+from yilian.demo.faces import Face, Faces
+from yilian.demo.telling import Teller
+from yilian.node.control import NodeControl
+from yilian.node.home import Home, store_private
+from yilian.node.network import AccessFile, read_access
+from yilian.node.settings import Settings
+
+FILE_NAME = "demo.json"
+
+
+class Done(msgspec.Struct, kw_only=True):
+    """What a demonstration did in a home, so that another run goes on from there; ids of cases only."""
+
+    acts: list[str] = []
+    files: list[str] = []
+    """Inputs that were imported, by digest of their path."""
+    residents: dict[str, int] = {}
+    """How many residents an import counted as an institution's own."""
+    shown: dict[str, str] = {}
+    """Ids that later acts speak of, by what they are."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Options:
+    """What the caller chose. `data` None: residents are made up."""
+
+    data: Path | None
+    residents: int
+    seed: int
+
+
+class Stage:
+    """The scene of all acts."""
+
+    def __init__(self, home: Home, settings: Settings, tell: Teller, options: Options) -> None:
+        self.home = home
+        self.settings = settings
+        self.tell = tell
+        self.options = options
+        self.file = home.path / FILE_NAME
+        self.done = _load(self.file)
+        self.ids: dict[str, str] = {}
+        self.seconds = {"import": 0.0, "screen": 0.0}
+        self._lock = threading.Lock()
+        self._faces: Faces | None = None
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether no resident may be named: the data was given."""
+        return self.options.data is not None
+
+    @property
+    def control(self) -> NodeControl:
+        """The side door of the running node."""
+        return NodeControl(self.home)
+
+    def open(self, url: str) -> None:
+        """Meet the people of a node that runs now."""
+        self._faces = Faces(url, self.tell.language, self.access)
+        self.meet()
+
+    def meet(self) -> None:
+        """Learn the ids of all institutions of the node."""
+        self.ids = {item["slug"]: item["id"] for item in self.control.status()["institutions"]}
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._faces is not None:
+            self._faces.close()
+
+    def face(self, place: Place, label: str) -> Face:
+        """Give a person of an institution."""
+        if self._faces is None:
+            raise RuntimeError("the node is not up yet")
+        return self._faces(place.slug, label)
+
+    def access(self, slug: str, label: str) -> AccessFile:
+        """Read the access file of a person."""
+        return read_access(self.home.clients / f"{slug}-{label}.toml")
+
+    def name(self, place: Place) -> str:
+        """Give an institution's name in the language of the story."""
+        return place.name(self.tell.language)
+
+    def name_of(self, institution: str) -> str:
+        """Give the name of an institution by its id."""
+        return next((self.name(place) for place in PLACES if self.ids.get(place.slug) == institution), institution)
+
+    def id(self, place: Place) -> str:
+        """Give an institution's id."""
+        return self.ids[place.slug]
+
+    def is_done(self, act: str) -> bool:
+        """Say whether an act was played to its end before."""
+        return act in self.done.acts
+
+    def finish(self, act: str) -> None:
+        """Note that an act is played to its end."""
+        with self._lock:
+            if act not in self.done.acts:
+                self.done.acts.append(act)
+            self._save()
+
+    def show(self, **ids: str) -> None:
+        """Note ids that later acts speak of."""
+        with self._lock:
+            self.done.shown.update(ids)
+            self._save()
+
+    def save(self) -> None:
+        """Write down what is done."""
+        with self._lock:
+            self._save()
+
+    def _save(self) -> None:
+        store_private(self.file, msgspec.json.format(msgspec.json.encode(self.done), indent=1))
+
+
+def _load(file: Path) -> Done:
+    return msgspec.json.decode(file.read_bytes(), type=Done) if file.is_file() else Done()

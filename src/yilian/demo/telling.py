@@ -1,0 +1,84 @@
+"""How the story is told: in the reader's language, with the time, a line a step, and a bar where work is long."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from yilian.web.kit.text import Language, words
+
+PACKAGE = "yilian.demo"
+SHORT, INDENT = 12, 12
+"""Digits of an id that are shown; blanks before a detail."""
+
+
+class Teller:
+    """Writes the story. Words come from `text.toml`; ids are shown by their first digits."""
+
+    def __init__(self, language: Language, out: TextIO | None = None) -> None:
+        self.language: Language = language
+        self._out = out if out is not None else sys.stdout
+        self._began = time.monotonic()
+        self._chapter = 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the story began."""
+        return time.monotonic() - self._began
+
+    def chapter(self, key: str, /, **values: object) -> None:
+        """Begin a chapter."""
+        self._chapter += 1
+        title = self.words("chapters", key, values)
+        self._write(f"\n{self._chapter}. {title}\n")
+
+    def say(self, key: str, /, **values: object) -> None:
+        """Tell one step."""
+        self._write(f"  {self.elapsed:6.1f} s  {self.words('story', key, values)}\n")
+
+    def refused(self, key: str, code: str, /, **values: object) -> None:
+        """Tell what was tried and refused, with the refusal's own name."""
+        self._write(f"  {self.elapsed:6.1f} s  ✗ {self.words('story', key, values)}  [{code}]\n")
+
+    def detail(self, key: str, /, **values: object) -> None:
+        """Tell what belongs to the step before, set in below it."""
+        self.line(f"{' ' * INDENT}{self.words('story', key, values)}")
+
+    def line(self, text: str = "") -> None:
+        """Write a line as it is."""
+        self._write(f"{text}\n")
+
+    def words(self, part: str, key: str, values: Mapping[str, object] | None = None) -> str:
+        """Give a text with its values filled in."""
+        return words(PACKAGE, self.language, part, key).format(**(values or {}))
+
+    @contextmanager
+    def work(self, key: str, /, **values: object) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """Show a bar on a terminal while a job runs; gives what takes the job's progress."""
+        title = self.words("story", key, values)
+        if not self._out.isatty():
+            yield lambda _: None
+            return
+        from rich.console import Console  # noqa: PLC0415 - for a terminal only
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(file=self._out), transient=True) as bar:
+            task = bar.add_task(f"  {title}", total=None)
+
+            def report(progress: Mapping[str, Any]) -> None:
+                bar.update(task, completed=int(progress.get("done", 0)), total=int(progress.get("total", 0)) or None)
+
+            yield report
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+
+def short(identifier: str) -> str:
+    """Show an id by its first digits."""
+    return identifier[:SHORT]

@@ -1,0 +1,204 @@
+"""The act of the wallet: a patient decides on a phone, and a grant is passed on within its bounds."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+
+from yilian.crypto.intl import Ed25519Signer, KeyPair, generate_x25519
+from yilian.crypto.suite import sha256, tagged_hash
+from yilian.crypto.tags import case_key_seed, entry_id, subject_tag
+from yilian.demo.consortium import CENTRAL, LABORATORY, LAKESIDE, SECOND
+from yilian.demo.faces import Face, ids
+from yilian.demo.stage import Stage
+from yilian.demo.telling import short
+from yilian.errors import NotFoundError
+from yilian.ledger.cases import Patient
+from yilian.ledger.members import Role
+from yilian.values import (
+    DAY,
+    CaseId,
+    Digest,
+    InstitutionId,
+    UnixMillis,
+    case_id,
+    digest,
+    institution_id,
+    op_id,
+    unix_millis,
+)
+from yilian.workflows.catalog.opening import WalletKey, open_wallet_key
+from yilian.workflows.consent.asking import POLICY_URI, text_digest
+from yilian.workflows.consent.model import Basis, GrantDelegate, GrantIssue, Propose, Sign
+from yilian.workflows.consent.policy import Access, Effect, Policy, Purpose, provision
+
+LOOK_PAST = 64
+"""How many numbers past the last hit are looked at."""
+MOST_TRIED, LEAST_ENTRIES = 8, 2
+LASTS = 90 * DAY
+
+
+class Phone:
+    """A patient's wallet in this process: a secret from which each case gets a key of its own."""
+
+    def __init__(self, chain: Digest) -> None:
+        self._chain = chain
+        self._secret = secrets.token_bytes(32)
+        self.pair: KeyPair = generate_x25519()
+
+    def signer(self, case: CaseId) -> Ed25519Signer:
+        """Give the key for one case; two cases share nothing."""
+        return Ed25519Signer.from_seed(case_key_seed(self._secret, case))
+
+    def entries(self, face: Face, keys: Sequence[WalletKey]) -> list[str]:
+        """Find what the keys enumerate in the catalogue, looking some numbers past the last hit."""
+        found = []
+        for sealed in keys:
+            key = open_wallet_key(self.pair.private_key, self._chain, sealed)
+            misses = number = 0
+            while misses < LOOK_PAST:
+                entry = entry_id(self._chain, sealed.custodian, subject_tag(key, number)).hex()
+                misses += 1
+                with suppress(NotFoundError):
+                    if face.case(entry)["state"] == "current":
+                        found.append(entry)
+                    misses = 0
+                number += 1
+        return found
+
+
+class Decided:
+    """What the patient of the wallet agreed to, for the acts that follow."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.physician = stage.face(LAKESIDE, "physician")
+        self.custodian = stage.face(LAKESIDE, "data-officer")
+        self.chain = digest(bytes.fromhex(self.physician.me()["chain"]))
+        self.phone = Phone(self.chain)
+        self.entries: list[str] = []
+        self.consent = ""
+        self.grant = ""
+
+    def id(self) -> InstitutionId:
+        """Give the id of the custodian."""
+        return institution_id(bytes.fromhex(self.stage.id(LAKESIDE)))
+
+    def now(self) -> UnixMillis:
+        """Give the time of the newest block, or of this machine where that is later."""
+        return unix_millis(int(self.physician.get("/v1/ledger")["time"]))
+
+    def issue(
+        self, recipient: str, entries: Sequence[str], *, deliveries: int, depth: int = 0, lasts: int = LASTS // 2
+    ) -> str:
+        """Let the custodian's node grant entries on the consent, and give the grant."""
+        now = self.now()
+        command = GrantIssue(
+            basis=Basis.CONSENT,
+            covered_by=case_id(bytes.fromhex(self.consent)),
+            recipient=institution_id(bytes.fromhex(recipient)),
+            purpose=Purpose.TREAT,
+            entries=ids(entries),
+            level_cap=4,
+            begins=now,
+            ends=unix_millis(now + lasts),
+            deliveries=deliveries,
+            depth=depth,
+        )
+        grant: str = self.custodian.take(command)["case_id"]
+        return grant
+
+
+def decide(stage: Stage) -> Decided | None:
+    """Register a wallet, let it sign a consent, grant on it, and pass a part on; None where it was done before."""
+    if stage.is_done("wallet"):
+        return None
+    stage.tell.chapter("wallet")
+    decided = Decided(stage)
+    _register(decided)
+    stage.tell.say("wallet_made", name=stage.name(LAKESIDE), count=len(decided.entries))
+    _consent(decided)
+    stage.tell.say("wallet_signed", consent=short(decided.consent))
+    _grant_and_delegate(decided)
+    stage.finish("wallet")
+    return decided
+
+
+def _register(decided: Decided) -> None:
+    """Find a resident with some records here, and register a phone's wallet."""
+    face = decided.physician
+    subjects = [item["subject"] for item in face.get("/v1/screenings/risks") if item["risk_class"] != "high"]
+    for subject in subjects[:MOST_TRIED]:
+        asked = {"subject": subject, "exchange_key": decided.phone.pair.public_key.hex()}
+        keys = [
+            WalletKey(
+                custodian=institution_id(bytes.fromhex(key["custodian"])),
+                year=key["year"],
+                wrapped=bytes.fromhex(key["wrapped"]),
+            )
+            for key in face.post("/v1/wallets", asked)
+        ]
+        decided.entries = decided.phone.entries(face, keys)
+        if len(decided.entries) >= LEAST_ENTRIES:
+            return
+    raise NotFoundError(f"no resident of {LAKESIDE.slug} has {LEAST_ENTRIES} records: use more residents")
+
+
+def _consent(decided: Decided) -> None:
+    """Put a policy to the patient; the wallet makes a key for this case alone and signs."""
+    stage, now, op = decided.stage, decided.now(), op_id(secrets.token_bytes(16))
+    recipients = tuple(institution_id(bytes.fromhex(stage.id(place))) for place in (CENTRAL, SECOND, LABORATORY))
+    policy = Policy(
+        begins=now,
+        ends=unix_millis(now + LASTS),
+        maximum=200,
+        depth=1,
+        access=Access.STORE,
+        erase_by=None,
+        base=provision(Effect.PERMIT, Purpose.TREAT, recipients=recipients, custodians=(decided.id(),)),
+        exceptions=(),
+    )
+    case = case_id(tagged_hash("yilian/case/v1", decided.chain, decided.id(), op, b"", (0).to_bytes(4, "big")))
+    signer, text = decided.phone.signer(case), text_digest(stage.tell.language)
+    command = Propose(
+        patient=Patient(key=signer.public_key, home=None),
+        text=text,
+        language=stage.tell.language,
+        policy_uri=sha256(POLICY_URI.encode()),
+        policy=policy,
+        replaces=None,
+    )
+    decided.consent = decided.physician.take(command, op_id=op.hex())["case_id"]
+    decided.physician.take_with(signer, Role.PATIENT, Sign(text=text, paper=None, paper_entry=None), decided.consent)
+
+
+def _grant_and_delegate(decided: Decided) -> None:
+    """Grant to the hospital, which fetches and passes one entry on to the laboratory."""
+    stage, entries = decided.stage, decided.entries[:LEAST_ENTRIES]
+    hospital, technician = stage.face(CENTRAL, "physician"), stage.face(LABORATORY, "technician")
+    decided.grant = decided.issue(stage.id(CENTRAL), entries, deliveries=8, depth=1)
+    stage.tell.say(
+        "granted", name=stage.name(LAKESIDE), receiver=stage.name(CENTRAL), entries=len(entries), deliveries=8
+    )
+    hospital.fetch(decided.grant)
+    fields = hospital.case(decided.grant)["fields"]
+    hospital.take(delegation(decided, entries[:1], ends=fields["ends"], deliveries=2), decided.grant)
+    (child,) = hospital.pages("/v1/cases", kind="grant", institution=stage.id(LABORATORY), position="recipient")
+    technician.fetch(child["case_id"])
+    stage.show(passed_on=entries[0])
+    stage.tell.say("delegated", receiver=stage.name(CENTRAL), third=stage.name(LABORATORY), deliveries=2)
+
+
+def delegation(decided: Decided, entries: Sequence[str], *, ends: int, deliveries: int) -> GrantDelegate:
+    """Write what passes entries on to the laboratory until some time."""
+    return GrantDelegate(
+        recipient=institution_id(bytes.fromhex(decided.stage.id(LABORATORY))),
+        purpose=Purpose.TREAT,
+        entries=ids(entries),
+        level_cap=4,
+        begins=decided.now(),
+        ends=unix_millis(ends),
+        deliveries=deliveries,
+        depth=0,
+    )
