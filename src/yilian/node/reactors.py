@@ -26,7 +26,10 @@ from yilian.values import CaseId
 from yilian.workflows.catalog.model import Challenge
 
 CURSOR = "reactors"
-FIRST_DELAY_S, LAST_DELAY_S, WAITING_S = 0.1, 60.0, 1.0
+FIRST_DELAY_S, LAST_DELAY_S = 0.1, 60.0
+FIRST_WAIT_S, LONGEST_WAIT_S, PARKED_AFTER = 0.05, 5.0, 6
+"""Waiting work is looked at after each of these; after 6 times (3 s) it no longer keeps the node from being idle."""
+WAITING_S = 1.0
 SAVE_EVERY_S = 1.0
 ERASE_EVERY_S = 600.0
 STOP_S = 30.0
@@ -39,11 +42,12 @@ Work = tuple[str, CaseId]
 class _Pending:
     """One piece of work that is not done."""
 
-    __slots__ = ("attempts", "due", "height")
+    __slots__ = ("attempts", "due", "height", "waits")
 
     def __init__(self, height: int) -> None:
         self.height = height
         self.attempts = 0
+        self.waits = 0
         self.due = 0.0
 
 
@@ -73,6 +77,7 @@ class _Worker:
         with self._moved:
             pending = self._pending.setdefault((kind, case), _Pending(height))
             pending.due = 0.0
+            pending.waits = 0
             self._moved.notify_all()
 
     def drop(self, kind: str, case: CaseId) -> None:
@@ -84,6 +89,7 @@ class _Worker:
             for (one, _), pending in self._pending.items():
                 if one == kind:
                     pending.due = 0.0
+                    pending.waits = 0
             self._moved.notify_all()
 
     def lowest(self) -> int | None:
@@ -93,7 +99,9 @@ class _Worker:
 
     def is_idle(self) -> bool:
         with self._moved:
-            return not self.busy and all(kind in UNHURRIED for kind, _ in self._pending)
+            return not self.busy and all(
+                kind in UNHURRIED or pending.waits >= PARKED_AFTER for (kind, _), pending in self._pending.items()
+            )
 
     def _run(self) -> None:
         while True:
@@ -152,7 +160,8 @@ class _Worker:
                     pending.due = now + min(LAST_DELAY_S, FIRST_DELAY_S * 2**pending.attempts)
                     pending.attempts = min(pending.attempts + 1, 20)
                 elif case in left.waiting:
-                    pending.due = now + WAITING_S
+                    pending.due = now + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**pending.waits)
+                    pending.waits = min(pending.waits + 1, 20)
                 else:
                     del self._pending[kind, case]
 

@@ -1,0 +1,192 @@
+"""What the nodes do by themselves after a block: verify and receive referrals, match emergencies, expire, recover."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.e2e.exchange.pair import SETTINGS, WAIT_S, Pair, found_home
+from yilian.crypto.intl import Ed25519Signer
+from yilian.crypto.suite import sha256
+from yilian.engine.gateway import Signed, check
+from yilian.ledger.cases import Case, Found, Patient
+from yilian.ledger.members import Role
+from yilian.node import exchange
+from yilian.node.compose import open_node
+from yilian.storage.vault.releases import OneTimeKeyStatus
+from yilian.storage.vault.subjects import Subject, new_subject_ref
+from yilian.values import DAY, HOUR, CaseId, EntryId, op_id, unix_millis
+from yilian.workflows.audit.model import Disclosure, DisclosureState
+from yilian.workflows.audit.table import disclosure_id
+from yilian.workflows.catalog.interface import Entry
+from yilian.workflows.catalog.model import Challenge, ChallengeFail, ChallengeOpen, ChallengeState
+from yilian.workflows.consent.emergency_model import (
+    Emergency,
+    EmergencyCosign,
+    EmergencyOpen,
+    EmergencyReason,
+    EmergencyState,
+    NoMatchReason,
+)
+from yilian.workflows.consent.interface import is_attested
+from yilian.workflows.consent.model import Grant, GrantState, Use, UseState
+from yilian.workflows.consent.ports import SealedIdentity
+from yilian.workflows.consent.service import Identity, seal_identity
+from yilian.workflows.referral.model import Accept, Arrive, Create, Direction, Referral, State, Urgency
+
+
+def _wait(pair: Pair, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline, "not within the time"
+        pair.node.engine.wait_height(pair.node.engine.head().height + 1, 0.05)
+
+
+def _get(pair: Pair, kind: type[Case], case: CaseId) -> Found:
+    found = pair.centre.gateway.find(kind, case)
+    assert found is not None
+    return found
+
+
+def _refer(pair: Pair, request: EntryId, records: tuple[EntryId, ...]) -> CaseId:
+    physician = pair.centre.person(Role.PHYSICIAN)
+    command = Create(
+        receiver=pair.hospital.id,
+        direction=Direction.UP,
+        urgency=Urgency.ROUTINE,
+        request=request,
+        records=records,
+        consent=pair.consent(),
+        deliveries=10,
+        view_until=unix_millis(pair.node.clock() + 80 * DAY),
+        patient=Patient(key=Ed25519Signer.from_seed(sha256(b"case key")).public_key, home=None),
+    )
+    return pair.centre.gateway.act(command, persons=[(physician.signer, Role.PHYSICIAN)]).case_id
+
+
+def test_a_referral_is_verified_pushed_and_received_and_its_consent_attested_by_the_nodes_alone(pair: Pair) -> None:
+    request, *records = pair.publish(*(f"record {number}".encode() for number in range(8)))
+    case = _refer(pair, request, tuple(records))
+    _wait(pair, lambda: _get(pair, Referral, case).state == State.RECEIVED)
+    (of_request,) = _get(pair, Referral, case).fields.grants
+    assert pair.fetch(of_request).verified
+
+    physician = pair.hospital.person(Role.PHYSICIAN)
+    check(pair.hospital.gateway.act(Accept(), case, persons=[(physician.signer, Role.PHYSICIAN)]))
+    _, of_records = _get(pair, Referral, case).fields.grants
+    fetched = pair.fetch(of_records)
+    assert fetched.verified
+    assert fetched.entries == tuple(records)
+
+    referral = _get(pair, Referral, case)
+    check(pair.hospital.gateway.act(Arrive(), case))
+    _wait(pair, lambda: is_attested(pair.node.engine.reads(), referral.fields.consent, pair.hospital.id))
+    assert pair.reactors.wait_idle(WAIT_S)
+
+
+def test_a_referral_whose_record_is_lost_is_contested_and_not_received(pair: Pair) -> None:
+    request, kept, lost = pair.publish(b"a request", b"kept", b"lost")
+    pair.centre.blobs.delete(_get(pair, Entry, lost).fields.root)
+    first = pair.node.engine.head().height
+    case = _refer(pair, request, (kept, lost))
+
+    def contested() -> bool:
+        heights = range(first + 1, pair.node.engine.head().height + 1)
+        events = (event for height in heights for event in pair.node.engine.events(height))
+        return any(isinstance(event.body, ChallengeFail) and event.body.entries == (lost,) for event in events)
+
+    _wait(pair, contested)
+    assert _get(pair, Referral, case).state == State.REQUESTED
+
+
+def test_an_institution_checks_its_own_store_by_a_challenge(pair: Pair) -> None:
+    entries = pair.publish(b"one of mine", b"another of mine")
+    challenge = pair.centre.gateway.act(ChallengeOpen(custodian=pair.centre.id, entries=entries)).case_id
+    _wait(pair, lambda: _get(pair, Challenge, challenge).state == ChallengeState.PASSED)
+
+
+def test_a_grant_whose_time_is_over_is_expired_by_a_node(pair: Pair) -> None:
+    grant = pair.grant(pair.publish(b"for a second"), lasts_ms=1000)
+    _wait(pair, lambda: _get(pair, Grant, grant).state == GrantState.EXPIRED)
+
+
+def _emergency(pair: Pair, identifier: str) -> CaseId:
+    host, physician = pair.hospital, pair.hospital.person(Role.PHYSICIAN)
+    peers = pair.node.peers.of(host)
+    drawn = op_id(os.urandom(16))
+    command = EmergencyOpen(
+        custodian=pair.centre.id, identity=sha256(b""), reason=EmergencyReason.UNCONSCIOUS, lasts=HOUR
+    )
+    case = host.gateway.derive_id(command, drawn)
+    named, sealed = seal_identity(peers.exchange_key(pair.centre.id), case, Identity(identifiers=(identifier,)))
+    peers.emergency(pair.centre.id, SealedIdentity(case=case, sealed=sealed))
+    opening = EmergencyOpen(custodian=pair.centre.id, identity=named, reason=EmergencyReason.UNCONSCIOUS, lasts=HOUR)
+    return host.gateway.act(opening, persons=[(physician.signer, Role.PHYSICIAN)], op=drawn).case_id
+
+
+def test_an_emergency_is_matched_by_the_custodian_who_alone_lists_the_records(pair: Pair) -> None:
+    subject = new_subject_ref()
+    pair.centre.vault.subjects.put([Subject(subject_ref=subject, identity=b"{}", identifiers=("urn:test|2",))])
+    entries = pair.publish(b"known", b"known too", subject=subject)
+    case = _emergency(pair, "urn:test|2")
+    _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.EMERGENCY_ACTIVE)
+    fetched = pair.fetch(_get(pair, Emergency, case).fields.grant)
+    assert fetched.verified
+    assert sorted(fetched.entries) == sorted(entries)
+
+
+def test_an_emergency_that_reaches_level_five_needs_a_second_signature(pair: Pair) -> None:
+    subject = new_subject_ref()
+    pair.centre.vault.subjects.put([Subject(subject_ref=subject, identity=b"{}", identifiers=("urn:test|3",))])
+    pair.publish(b"of level five", level=5, subject=subject)
+    case = _emergency(pair, "urn:test|3")
+    _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.AWAITING_COSIGNATURE)
+    other = pair.node.host("other")
+    physician = other.person(Role.PHYSICIAN)
+    check(other.gateway.act(EmergencyCosign(), case, persons=[(physician.signer, Role.PHYSICIAN)]))
+    _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.EMERGENCY_ACTIVE)
+    assert pair.reactors.wait_idle(WAIT_S)
+    assert pair.fetch(_get(pair, Emergency, case).fields.grant).verified
+
+
+def test_an_emergency_of_nobody_known_is_declined_on_record(pair: Pair) -> None:
+    case = _emergency(pair, "urn:test|unknown")
+    _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.NOT_MATCHED)
+    assert _get(pair, Emergency, case).fields.no_match == NoMatchReason.UNKNOWN_PATIENT
+
+
+def test_a_restart_delivers_what_was_reserved_and_opens_what_nobody_waits_for(tmp_path: Path) -> None:
+    home = found_home(tmp_path)
+    before = Pair(home).start(reactors=False)
+    before.register()
+    entries = before.publish(b"reserved before the restart")
+    grant = before.grant(entries)
+    physician = before.hospital.person(Role.PHYSICIAN)
+    asked = exchange.begin(before.node, before.hospital, grant, person=physician.key_id)
+    signature = before.hospital.gateway.sign(asked.draft.core, physician.signer, Role.PHYSICIAN)
+    before.hospital.gateway.send([Signed(core=asked.draft.core, persons=(signature,))])
+    use = asked.draft.case_id
+    assert before.use(use).state == UseState.RESERVED
+    before.stop()
+
+    after = Pair(home).start()
+    _wait(after, lambda: _get(after, Use, use).state == UseState.CONFIRMED)
+    _wait(after, lambda: after.centre.gateway.find(Disclosure, disclosure_id(after.node.chain, use)) is not None)
+    key = after.hospital.vault.releases.find_key_of_use(use)
+    pair_state = _get(after, Disclosure, disclosure_id(after.node.chain, use)).state
+    assert after.reactors.wait_idle(WAIT_S)
+    failures = dict(after.reactors.failures)
+    after.stop()
+
+    assert key is not None
+    assert key.status == OneTimeKeyStatus.OPENED
+    assert pair_state == DisclosureState.MATCHED
+    assert failures == {}
+
+    again = open_node(home, SETTINGS)
+    cursors = {slug: host.vault.access.cursor("reactors") for slug, host in again.hosts.items()}
+    head = again.engine.head().height
+    again.close()
+    assert set(cursors.values()) == {head}
