@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,12 +80,18 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "yilian.cli.main", *arguments]
 
 
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("founded")
+    (folder / "network.toml").write_text(DESCRIPTION)
+    Place(folder).json("network", "found", "network.toml", "--home", "h", "--demo")
+    return folder
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = Place(tmp_path)
-    (tmp_path / "network.toml").write_text(DESCRIPTION)
-    place.json("network", "found", "network.toml", "--home", "h", "--demo")
-    return place
+def place(founded: Path, tmp_path: Path) -> Place:
+    shutil.copytree(founded, tmp_path, dirs_exist_ok=True)
+    return Place(tmp_path)
 
 
 def test_a_node_starts_answers_and_stops(place: Place) -> None:
@@ -132,6 +139,21 @@ def test_a_newcomer_asks_is_voted_in_joins_and_registers_its_physician(place: Pl
     assert (joined["state"], members[-1]["slug"], members[-1]["state"]) == ("active", "township", "active")
     assert joined["address"].startswith("https://127.0.0.1:")
     assert (checked["ok"], checked["operations"]) == (True, 6)
+
+
+def test_an_officer_whose_key_is_on_a_device_proposes_and_votes_with_it(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (tmp_path / "network.toml").write_text(DESCRIPTION)
+    found = place.json("network", "found", "network.toml", "--home", "h")
+    with place.node():
+        proposed = place.json(
+            "network", "propose", "parameter", "--home", "h", "--name", "consent.lease", "--number", "600000",
+            "--as", "centre-officer",
+        )  # fmt: skip
+        voted = place.json("network", "vote", proposed["case_id"], "--home", "h", "--as", "bureau-officer")
+
+    assert all(file.startswith(str(tmp_path / "h.people")) for file in found["access_files"])
+    assert voted["case_id"] == proposed["case_id"]
 
 
 def test_a_changed_byte_of_a_key_file_is_named_and_the_exit_code_is_5(place: Place) -> None:

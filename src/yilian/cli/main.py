@@ -68,23 +68,27 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        number = importlib.metadata.version("yilian")
+        output.show({"version": number}, f"yilian {number}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool,
+        typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,  # noqa: ARG001 - read before
     lang: Annotated[str, typer.Option("--lang", help="zh or en; by locale where not given.")] = "",  # noqa: ARG001 - read before
 ) -> None:
     """医链 yilian: circulate medical data between institutions, on a ledger that none of them owns.
 
     Example: yilian demo
     """
-    if as_json:
-        output.use_json()
-    if version:
-        number = importlib.metadata.version("yilian")
-        output.show({"version": number}, f"yilian {number}")
-        raise typer.Exit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -51,11 +51,6 @@ def set_up(language: str | None, *, is_json: bool) -> None:
     _STATE.is_json = is_json
 
 
-def use_json() -> None:
-    """Print JSON from now on."""
-    _STATE.is_json = True
-
-
 def by_locale(environment: Mapping[str, str]) -> Language:
     """Choose the language: YILIAN_LANG, else the first of LC_ALL, LC_MESSAGES, LANG that is set."""
     names = ("YILIAN_LANG", "LC_ALL", "LC_MESSAGES", "LANG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -70,6 +71,8 @@ def keep_allowed(_logger: object, _method: str, line: MutableMapping[str, Any]) 
 def shorten_exception(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Keep of an exception its type and the places it went through: its words may quote what they should not."""
     found = line.pop("exc_info", None)
+    if found is True:
+        found = sys.exc_info()
     error = found[1] if isinstance(found, tuple) else found
     if isinstance(error, BaseException):
         line["error"] = type(error).__name__
