@@ -138,3 +138,10 @@ def test_an_example_runs(example: Path) -> None:
     ran = subprocess.run([sys.executable, "-W", "error", str(example)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_loads_and_names_nothing_outside_the_tree(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"https?://(?!127\.0\.0\.1)\S+", text) == []
+    assert re.findall(r"(?:^|[\s`(])/(?:home|root|Users|work)/\S*", text) == []
