@@ -6,14 +6,20 @@ import json
 import os
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from yilian.node.home import VAULT, Home
+from yilian.node.settings import Settings
+from yilian.storage.vault import Vault
 
 DESCRIPTION = """
 name = "lake-city"
@@ -128,17 +134,39 @@ def test_a_newcomer_asks_is_voted_in_joins_and_registers_its_physician(place: Pl
         joined = place.json(
             "network", "join", "--home", "h", "--institution", "township", "--invitation", invited["invitation"]
         )
-        place.json(
-            "network", "key", "register", "--home", "h", "--label", "physician", "--role", "physician",
-            "--as", "township-officer",
-        )  # fmt: skip
+        for label, held_by in (("physician", "node"), ("nurse", "device")):
+            place.json(
+                "network", "key", "register", "--home", "h", "--label", label, "--role", label,
+                "--held-by", held_by, "--as", "township-officer",
+            )  # fmt: skip
         members = place.json("network", "members", "--home", "h")
     checked = place.json("node", "check", "--home", "h")
 
     assert early.returncode == 5
     assert (joined["state"], members[-1]["slug"], members[-1]["state"]) == ("active", "township", "active")
     assert joined["address"].startswith("https://127.0.0.1:")
-    assert (checked["ok"], checked["operations"]) == (True, 6)
+    assert (checked["ok"], checked["operations"]) == (True, 7)
+
+
+def test_who_shows_no_certificate_at_a_door_is_turned_away_and_on_record(place: Place) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    received = b""
+    with place.node() as ready:
+        port = int(ready["doors"]["hospital"].rpartition(":")[2])
+        with (
+            suppress(OSError),  # an alert, or the line is cut before it
+            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+            context.wrap_socket(plain) as line,
+        ):
+            received = line.recv(1)
+    home = Home(place.home)
+    key = home.keystore("hospital", home.passphrase(Settings())).load(VAULT)
+    vault = Vault(home.folder("hospital") / "vault.db", key)
+    counts = vault.audit.refusal_counts()
+    vault.close()
+
+    assert (received, counts) == (b"", {"TLS_NON_MEMBER": 1})
 
 
 def test_an_officer_whose_key_is_on_a_device_proposes_and_votes_with_it(tmp_path: Path) -> None:

@@ -78,12 +78,12 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def root(
     *,
-    version: Annotated[  # noqa: ARG001 - its callback prints it
+    version: Annotated[
         bool,
         typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,  # noqa: ARG001 - read before
-    lang: Annotated[str, typer.Option("--lang", help="zh or en; by locale where not given.")] = "",  # noqa: ARG001 - read before
+    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
+    lang: Annotated[str, typer.Option("--lang", help="zh or en; by locale where not given.")] = "",
 ) -> None:
     """医链 yilian: circulate medical data between institutions, on a ledger that none of them owns.
 

@@ -20,6 +20,7 @@ from yilian.cli.access import (
 )
 from yilian.cli.output import note, say, show, table
 from yilian.errors import SettingsError
+from yilian.ledger.members import HeldBy
 
 if TYPE_CHECKING:
     from yilian.ledger.cases import Command
@@ -146,7 +147,6 @@ def join(
     key_passphrase_file: KeyPassphrase = None,
 ) -> None:
     """Take up an invitation."""
-    from yilian.ledger.members import HeldBy
     from yilian.node import joining
     from yilian.node.control import NodeControl
     from yilian.node.home import Home
@@ -274,6 +274,15 @@ def register(
     *,
     label: Annotated[str, typer.Option(help=say("标签，不可是姓名。", "Label; never the person's name."))],
     role: Annotated[str, typer.Option(help=say("角色。", "Role."))],
+    held_by: Annotated[
+        HeldBy,
+        typer.Option(
+            help=say(
+                "私钥保管处；device 时密钥文件写在主目录旁，待移交。",
+                "Where the key lies; for a device its file is written beside the home, to hand over.",
+            )
+        ),
+    ] = HeldBy.NODE,
     licence: Annotated[str, typer.Option(help=say("执业证号，仅其承诺值上链。", "Number of the licence."))] = "",
     as_: As = "",
     home: HomeOption = _HOME,
@@ -281,13 +290,12 @@ def register(
     key_passphrase_file: KeyPassphrase = None,
 ) -> None:
     """Register a key."""
-    from yilian.ledger.members import HeldBy
     from yilian.node.control import NodeControl
     from yilian.node.home import Home
     from yilian.node.joining import registration
 
     access = find_access(as_, home)
-    person = {"label": label, "role": role, "held_by": HeldBy.NODE.value, "licence": licence}
+    person = {"label": label, "role": role, "held_by": held_by.value, "licence": licence}
     made = NodeControl(Home(home)).make_key(access.institution, person)
     answer = _act(_Who(as_, home, key_file, key_passphrase_file), registration(made))
     show({**answer, "key_id": made["key_id"]})
@@ -320,7 +328,6 @@ def revoke(
 
 
 def _act(who: _Who, command: Command, case: str | None = None) -> dict[str, Any]:
-    from yilian.ledger.members import HeldBy
     from yilian.web.kit.jsonform import to_json
     from yilian.workflows import governance
 

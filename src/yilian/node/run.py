@@ -18,7 +18,8 @@ import msgspec
 import structlog
 import uvloop
 
-from yilian.crypto.suite import SuiteId, key_id_of
+from yilian.client.devicekey import load_device_key
+from yilian.crypto.suite import Signer, SuiteId, key_id_of
 from yilian.engine.gateway import check
 from yilian.errors import ConflictError, SettingsError
 from yilian.ledger.envelope import InvalidTransaction
@@ -163,7 +164,11 @@ class RunningNode:
         return {"institution": slug, "id": host.id.hex(), "state": self._state_of(host), "address": host.peer_address}
 
     def make_key(self, body: Body) -> Body:
-        """Make a person's key, or take the one that is there, and give it as `key.register` takes it."""
+        """Make a person's key, or take the one that is there, and give it as `key.register` takes it.
+
+        Raises:
+            NotFoundError: the key is on a device already, out of this node's reach.
+        """
         node = self.node
         try:
             spec = msgspec.convert(body["person"], PersonSpec)
@@ -176,10 +181,7 @@ class RunningNode:
             if person is None:
                 person = self._add_person(host, institution, spec)
         message = possession_message(node.chain, host.id, public_key(bytes.fromhex(person.public_key)), None)
-        if person.held_by == HeldBy.NODE:
-            possession = host.keystore.load_signer(person_key_name(person.label)).sign(message)
-        else:
-            possession = b""
+        signer = self._signer_of(host, person)
         return {
             "institution": host.slug,
             "label": person.label,
@@ -188,7 +190,7 @@ class RunningNode:
             "key_id": person.key_id,
             "held_by": str(person.held_by),
             "licence": person.licence or None,
-            "possession": possession.hex(),
+            "possession": signer.sign(message).hex(),
             "possession_message": message.hex(),
             "valid_from": self.node.engine.head().time,
         }
@@ -217,6 +219,13 @@ class RunningNode:
                 result.code, f"{result.message}: the members must have approved and applied the admission first"
             )
         check(result.answers[0])
+
+    def _signer_of(self, host: Host, person: Person) -> Signer:
+        if person.held_by == HeldBy.NODE:
+            return host.keystore.load_signer(person_key_name(person.label))
+        # a key that was made here for a device, and has not been handed over yet
+        home = self.node.home
+        return load_device_key(home.people / f"{host.slug}-{person.label}.key", home.passphrase(self.node.settings))
 
     def _add_person(self, host: Host, institution: Institution, spec: PersonSpec) -> Person:
         node = self.node
