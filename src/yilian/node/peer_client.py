@@ -19,7 +19,7 @@ from yilian.node.pki import TrustStore
 from yilian.values import CaseId, Digest, InstitutionId, PublicKey, case_id, key_id
 from yilian.workflows.catalog.possession import MAX_ANSWER
 from yilian.workflows.consent.message import MAX_MESSAGE
-from yilian.workflows.consent.ports import ExchangeRequest, RevocationNotice, SealedIdentity
+from yilian.workflows.consent.ports import BlobsRequest, ExchangeRequest, RevocationNotice, SealedIdentity
 
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 3.0
@@ -123,6 +123,15 @@ class PeerClient:
             _check(answer, custodian)
             if start and answer.status_code != httpx.codes.PARTIAL_CONTENT:
                 raise VerificationError(f"{custodian.hex()} answered from the beginning, expected {start}: ask again")
+            yield answer.iter_raw()
+
+    @contextmanager
+    def blobs(self, custodian: InstitutionId, roots: tuple[Digest, ...], basis: CaseId) -> Iterator[Iterator[bytes]]:
+        """Stream whole blob files, each after its length in 8 bytes."""
+        client = self._clients.client(self._host, custodian)
+        body = canonical.encode(BlobsRequest(grant=basis, roots=roots))
+        with _transport(custodian), client.stream("POST", "/peer/blobs", content=body) as answer:
+            _check(answer, custodian)
             yield answer.iter_raw()
 
     def challenge_answer(self, custodian: InstitutionId, challenge: CaseId) -> bytes:

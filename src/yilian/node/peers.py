@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -38,7 +38,8 @@ from yilian.workflows.catalog import possession
 from yilian.workflows.catalog.model import Challenge, ChallengeState
 from yilian.workflows.consent import release, service
 from yilian.workflows.consent.model import Refusal
-from yilian.workflows.consent.ports import ExchangeRequest, RevocationNotice, SealedIdentity
+from yilian.workflows.consent.ports import BlobsRequest, ExchangeRequest, RevocationNotice, SealedIdentity
+from yilian.workflows.consent.transfer import FRAME
 from yilian.workflows.governance.interface import institution_id_of
 from yilian.workflows.referral.model import Referral
 
@@ -109,6 +110,12 @@ class _Stream(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+class _Files(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole blobs with these roots and sizes, each after its length."""
+
+    blobs: tuple[tuple[bytes, int], ...]
+
+
 class _Door:
     """Handles the requests of one door; the work runs in threads."""
 
@@ -126,10 +133,12 @@ class _Door:
             answer = _problem(error)
         if isinstance(answer, _Stream):
             await self._stream(answer, send)
+        elif isinstance(answer, _Files):
+            await self._send_files(answer, send)
         else:
             await _send(send, answer)
 
-    def _handle(self, scope: Scope, body: bytes) -> _Reply | _Stream:
+    def _handle(self, scope: Scope, body: bytes) -> _Reply | _Stream | _Files:
         peer = self._peer(scope)
         try:
             return self._route(scope, peer, body)
@@ -169,7 +178,7 @@ class _Door:
             self._leaves[leaf] = (now, institution)
         return institution
 
-    def _route(self, scope: Scope, peer: InstitutionId, body: bytes) -> _Reply | _Stream:
+    def _route(self, scope: Scope, peer: InstitutionId, body: bytes) -> _Reply | _Stream | _Files:
         parts = scope["path"].strip("/").split("/")
         if parts[:1] == ["peer"] and scope["method"] in {"GET", "POST"}:
             if scope["method"] == "GET":
@@ -177,7 +186,7 @@ class _Door:
             return self._post(parts[1:], peer, body)
         raise NotFoundError(f"there is no {scope['method']} of {len(parts)} parts here: see the peer protocol")
 
-    def _get(self, parts: list[str], peer: InstitutionId, scope: Scope) -> _Reply | _Stream:
+    def _get(self, parts: list[str], peer: InstitutionId, scope: Scope) -> _Reply | _Stream | _Files:
         match parts:
             case ["blobs", root, "leaves"]:
                 return self._leaf_hashes(self._released(peer, _id(root), scope))
@@ -188,11 +197,13 @@ class _Door:
             case _:
                 raise NotFoundError(f"there is no GET of {len(parts)} parts here: see the peer protocol")
 
-    def _post(self, parts: list[str], peer: InstitutionId, body: bytes) -> _Reply:
+    def _post(self, parts: list[str], peer: InstitutionId, body: bytes) -> _Reply | _Files:
         match parts:
             case ["exchange"]:
                 request = canonical.decode(body, ExchangeRequest)
                 return _Reply(body=release.prepare_message(self._host, peer, request, self._node.clock()))
+            case ["blobs"]:
+                return self._files(peer, canonical.decode(body, BlobsRequest))
             case ["challenges", challenge]:
                 return self._challenge(peer, case_id(_id(challenge)))
             case ["referrals", referral]:
@@ -211,15 +222,24 @@ class _Door:
     def _released(self, peer: InstitutionId, root: bytes, scope: Scope) -> bytes:
         """Give a root that a living grant of the peer names; ciphertext opens nothing by itself."""
         named = parse_qs(scope["query_string"].decode("ascii", "replace")).get("grant", [""])[0]
-        grant = release.check_party(self._host, peer, case_id(_id(named)))
-        record = self._host.vault.records.find_by_root(root)
-        if record is None or record.entry_id not in grant.fields.entries:
-            raise Refused(
-                Refusal.NOT_IN_LIST,
-                f"root {root.hex()} is of no entry of grant {named}: ask for what it lists",
-                workflow="consent",
-            )
+        self._check_released(peer, case_id(_id(named)), (root,))
         return root
+
+    def _check_released(self, peer: InstitutionId, grant_id: CaseId, roots: Sequence[bytes]) -> None:
+        grant = release.check_party(self._host, peer, grant_id)
+        records = self._host.vault.records.find_many(grant.fields.entries).values()
+        released = {record.root for record in records}
+        for root in roots:
+            if root not in released:
+                raise Refused(
+                    Refusal.NOT_IN_LIST,
+                    f"root {root.hex()} is of no entry of grant {grant_id.hex()}: ask for what it lists",
+                    workflow="consent",
+                )
+
+    def _files(self, peer: InstitutionId, request: BlobsRequest) -> _Files:
+        self._check_released(peer, request.grant, request.roots)
+        return _Files(blobs=tuple((root, self._host.blobs.size(root)) for root in request.roots))
 
     def _leaf_hashes(self, root: bytes) -> _Reply:
         with self._host.blobs.open(root) as blob:
@@ -284,6 +304,34 @@ class _Door:
                     raise UnavailableError(f"blob {stream.root.hex()} ended early: run `yilian node check`")
                 left -= len(piece)
                 await send({"type": "http.response.body", "body": piece, "more_body": bool(left)})
+
+    async def _send_files(self, files: _Files, send: Send) -> None:
+        total = sum(FRAME + size for _, size in files.blobs)
+        headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(total).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        pieces = self._pieces(files)
+        while (piece := await asyncio.to_thread(next, pieces, b"")) != b"":
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _pieces(self, files: _Files) -> Iterator[bytes]:
+        """Read blobs of about 1 MiB together."""
+        piece = bytearray()
+        for root, size in files.blobs:
+            piece += size.to_bytes(FRAME, "big")
+            with self._host.blobs.open(root) as blob:
+                left = size
+                while left:
+                    read = blob.read(min(PIECE, left))
+                    if not read:
+                        raise UnavailableError(f"blob {root.hex()} ended early: run `yilian node check`")
+                    left -= len(read)
+                    piece += read
+                    if len(piece) >= PIECE:
+                        yield bytes(piece)
+                        piece.clear()
+        if piece:
+            yield bytes(piece)
 
 
 def _kind(error: Refused | NoGrantError) -> tuple[str, int]:

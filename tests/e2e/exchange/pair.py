@@ -7,6 +7,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import uvloop
+
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import sha256
 from yilian.engine.gateway import check
@@ -63,7 +65,7 @@ class Pair:
         self.wallet = Ed25519Signer.from_seed(sha256(b"wallet"))
         self.subject = new_subject_ref()
         self._doors: list[Door] = []
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self, *, reactors: bool = True) -> Pair:

@@ -86,6 +86,36 @@ def test_a_referral_is_verified_pushed_and_received_and_its_consent_attested_by_
     assert pair.reactors.wait_idle(WAIT_S)
 
 
+def test_a_receiver_that_cannot_be_reached_is_told_again_until_it_can(pair: Pair) -> None:
+    request, record = pair.publish(b"a request to push again", b"a record to push again")
+    address, pair.hospital.peer_address = pair.hospital.peer_address, ""
+    tried = pair.reactors.failures["push"]
+    case = _refer(pair, request, (record,))
+    _wait(pair, lambda: pair.reactors.failures["push"] > tried + 1)
+    assert _get(pair, Referral, case).state in {State.REQUESTED, State.VERIFIED}
+    pair.hospital.peer_address = address
+    _wait(pair, lambda: _get(pair, Referral, case).state == State.RECEIVED)
+
+
+def test_many_reservations_are_answered_in_few_blocks(pair: Pair) -> None:
+    entries = pair.publish(*(f"record {number} of many".encode() for number in range(12)))
+    grants = [pair.grant((entry,)) for entry in entries]
+    asked = [_begun(pair, grant) for grant in grants]
+    before = pair.node.engine.head().height
+    answers = pair.hospital.gateway.send(asked)
+    uses = [answer.case_id for answer in answers]
+    _wait(pair, lambda: all(_get(pair, Use, use).state == UseState.CONFIRMED for use in uses))
+    assert pair.node.engine.head().height - before < 3 * len(uses)
+
+
+def _begun(pair: Pair, grant: CaseId) -> Signed:
+    """Bring a reservation to where it is signed on a device and handed in by somebody else."""
+    physician = pair.hospital.person(Role.PHYSICIAN)
+    asked = exchange.begin(pair.node, pair.hospital, grant, person=physician.key_id)
+    signature = pair.hospital.gateway.sign(asked.draft.core, physician.signer, Role.PHYSICIAN)
+    return Signed(core=asked.draft.core, persons=(signature,))
+
+
 def test_a_referral_whose_record_is_lost_is_contested_and_not_received(pair: Pair) -> None:
     request, kept, lost = pair.publish(b"a request", b"kept", b"lost")
     pair.centre.blobs.delete(_get(pair, Entry, lost).fields.root)

@@ -65,7 +65,11 @@ def test_a_member_without_a_grant_gets_neither_message_nor_ciphertext_and_is_rec
     peers = pair.node.peers.of(pair.node.host("other"))
     with pytest.raises(NoGrantError), peers.blob(pair.centre.id, found.fields.root, grant) as pieces:
         list(pieces)
-    assert pair.refusals(pair.centre)["NO_GRANT"] == before + 2
+    with pytest.raises(NoGrantError), peers.blobs(pair.centre.id, (found.fields.root,), grant) as pieces:
+        list(pieces)
+    with pytest.raises(NoGrantError):
+        peers.leaves(pair.centre.id, found.fields.root, grant)
+    assert pair.refusals(pair.centre)["NO_GRANT"] == before + 4
     newest = pair.centre.vault.audit.refusals(kind="NO_GRANT")[-1]
     assert newest.number == Refusal.NOT_THE_RECIPIENT
 

@@ -54,6 +54,13 @@ class ExchangeRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True
     person: KeyId
 
 
+class BlobsRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """What a recipient sends to get several short blobs in one answer."""
+
+    grant: CaseId
+    roots: Annotated[tuple[Digest, ...], Meta(min_length=1, max_length=32)]
+
+
 class RevocationNotice(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """Direct word of a revocation to a custodian, which stops at once, in a block or not."""
 
@@ -87,6 +94,12 @@ class Peers(Protocol):
         self, custodian: InstitutionId, root: Digest, basis: CaseId, *, start: int = 0
     ) -> AbstractContextManager[Iterator[bytes]]:
         """Stream the bytes of a blob file from an offset on, in pieces of about 1 MiB at most."""
+        ...
+
+    def blobs(
+        self, custodian: InstitutionId, roots: tuple[Digest, ...], basis: CaseId
+    ) -> AbstractContextManager[Iterator[bytes]]:
+        """Stream whole blob files (1 to 32) one after the other, each after its length in 8 bytes."""
         ...
 
     def challenge_answer(self, custodian: InstitutionId, challenge: CaseId) -> bytes:

@@ -1,7 +1,7 @@
 """Ciphertext from a custodian: each segment checked on arrival against the ledger's root, resumed where it was cut.
 
-A record of one segment is fetched whole; of a longer one the leaf hashes come first, so that a wrong segment is seen
-before the next is asked for. Memory stays at about two segments.
+Records of one segment are fetched together, whole; of a longer one the leaf hashes come first, so that a wrong segment
+is seen before the next is asked for. Memory stays at a few segments.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ Progress = Callable[[int], None]
 
 ONE_SEGMENT = SEGMENT_SIZE.bit_length() - 1
 """Greatest size class of a record that one segment holds."""
+MOST_TOGETHER = 32
+"""Blobs asked for in one request."""
+FRAME = 8
+"""Bytes of the length before each blob file of such an answer."""
 _SMALL = LENGTH_SIZE + MAX_HEADER + SEGMENT_SIZE + 1024 * TAG_SIZE
 _BATCH = 8 << 20
 _ATTEMPTS = 3
@@ -32,30 +36,27 @@ _ATTEMPTS = 3
 def fetch_ciphertext(
     store: Blobs, peers: Peers, entries: tuple[Found[Entry], ...], basis: CaseId, *, progress: Progress
 ) -> None:
-    """Make the ciphertext of entries durable here; what is here already and whole is not fetched again.
+    """Make the ciphertext of entries of one custodian durable here; what is whole here already is not fetched again.
 
     Raises:
         UnavailableError: the line was cut too often; asking again goes on at the segment that is missing.
         VerificationError: other bytes than the ledger names; nothing of them is kept.
         NotFoundError: the custodian has no such blob.
     """
-    waiting: list[tuple[bytes, bytes]] = []
-    size = 0
-    for entry in entries:
-        if is_whole(store, entry.fields.root):
-            continue
+    missing = [entry for entry in entries if not is_whole(store, entry.fields.root)]
+    short = [entry for entry in missing if entry.fields.size_class <= ONE_SEGMENT]
+    without_progress = 0
+    while short:
+        before = len(short)
+        try:
+            _fetch_short(store, peers, short, basis, progress=progress)
+        except UnavailableError:
+            without_progress = 0 if len(short) < before else without_progress + 1
+            if without_progress == _ATTEMPTS:
+                raise
+    for entry in missing:
         if entry.fields.size_class > ONE_SEGMENT:
             _fetch_long(store, peers, entry, basis, progress=progress)
-            continue
-        content = _fetch_short(peers, entry, basis)
-        progress(len(content))
-        waiting.append((entry.fields.root, content))
-        size += len(content)
-        if size >= _BATCH:
-            store.put_many(waiting)
-            waiting, size = [], 0
-    if waiting:
-        store.put_many(waiting)
 
 
 def is_whole(store: Blobs, root: Digest) -> bool:
@@ -67,28 +68,46 @@ def is_whole(store: Blobs, root: Digest) -> bool:
         return False
 
 
-def _fetch_short(peers: Peers, entry: Found[Entry], basis: CaseId) -> bytes:
-    root = entry.fields.root
-    for attempt in range(_ATTEMPTS):
-        try:
-            return _checked(b"".join(_bounded(peers, entry, basis)), root)
-        except UnavailableError:
-            if attempt + 1 == _ATTEMPTS:
-                raise
-    raise AssertionError("the last attempt returns or raises")
+def _fetch_short(store: Blobs, peers: Peers, wanted: list[Found[Entry]], basis: CaseId, *, progress: Progress) -> None:
+    """Fetch records of one segment together, and take what is durable here off the list."""
+    arrived: list[tuple[bytes, bytes]] = []
+    size = 0
+    asked = wanted[:MOST_TOGETHER]
+    try:
+        with peers.blobs(asked[0].fields.custodian, tuple(entry.fields.root for entry in asked), basis) as pieces:
+            for entry, content in zip(asked, _files(pieces), strict=False):
+                arrived.append((entry.fields.root, _checked(content, entry.fields.root)))
+                progress(len(content))
+                size += len(content)
+                if size >= _BATCH:
+                    _keep(store, arrived, wanted)
+                    size = 0
+    finally:
+        _keep(store, arrived, wanted)
+    if asked[-1] in wanted:
+        raise UnavailableError(f"{len(asked)} blobs were asked for and fewer came: ask again")
 
 
-def _bounded(peers: Peers, entry: Found[Entry], basis: CaseId) -> Iterator[bytes]:
-    left = _SMALL
-    with peers.blob(entry.fields.custodian, entry.fields.root, basis) as pieces:
-        for piece in pieces:
-            left -= len(piece)
-            if left < 0:
-                raise VerificationError(
-                    f"blob {entry.fields.root.hex()} is longer than its size class {entry.fields.size_class} allows: "
-                    "refuse it"
-                )
-            yield piece
+def _keep(store: Blobs, arrived: list[tuple[bytes, bytes]], wanted: list[Found[Entry]]) -> None:
+    if arrived:
+        store.put_many(arrived)
+        del wanted[: len(arrived)]
+        arrived.clear()
+
+
+def _files(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut a stream into blob files, each after its 8-byte length; what is cut off at its end is dropped."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece
+        while len(buffer) >= FRAME:
+            length = int.from_bytes(buffer[:FRAME], "big")
+            if length > _SMALL:
+                raise VerificationError(f"a blob of {length} bytes came, expected one segment at most: refuse it")
+            if len(buffer) < FRAME + length:
+                break
+            yield bytes(buffer[FRAME : FRAME + length])
+            del buffer[: FRAME + length]
 
 
 def _checked(content: bytes, root: Digest) -> bytes:
