@@ -117,7 +117,7 @@ class Wallet:
         return Ed25519Signer.from_seed(case_key_seed(self._content.secret, case))
 
     def add_keys(self, chain: Digest, sealed: Sequence[tuple[InstitutionId, int, bytes]]) -> int:
-        """Open subject keys (custodian, year, wrapped) that were sealed to this wallet and keep them; gives how many are new.
+        """Open subject keys (custodian, year, wrapped) sealed to this wallet and keep them; gives how many are new.
 
         Raises:
             VerificationError: one was sealed to another wallet, or for another chain, custodian or year.

@@ -118,7 +118,10 @@ def _cases(context: Context) -> list[HTTPRouteHandler]:
             workflow.name, case_type, found, request.user, time=node.engine.head().time, language=language
         )
         view = case_view(context, kind, found, language)
-        return msgspec.structs.replace(view, actions=tuple(actions))
+        reads = node.engine.reads()
+        rows = [(one.word, reads.register(one, found.header.id)) for one in workflow.registers]
+        registers = {word: to_json(row) for word, row in rows if row is not None}
+        return msgspec.structs.replace(view, actions=tuple(actions), registers=registers)
 
     @get("/v1/cases/{case:str}/events", tags=["ledger"], summary="What happened to a case", sync_to_thread=True)
     def case_events(case: PathId, limit: Limit = 100, cursor: Cursor = None) -> PageView[EventView]:

@@ -133,6 +133,8 @@ class CaseView(View, frozen=True, kw_only=True):
     fields: dict[str, Any]
     """The typed record of the case; its schema is that of its type."""
     patient: dict[str, Any] | None = None
+    registers: dict[str, dict[str, Any]] = {}
+    """Rows beside the case such as counters, in one case asked for by its id."""
     actions: tuple[ActionView, ...] = ()
     """What can be done now, in one case asked for by its id."""
 

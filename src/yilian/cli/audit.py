@@ -1,0 +1,158 @@
+"""`yilian audit`: who got what, the course of a case, disclosures that only one side reported."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from yilian.cli.access import As, HomeOption
+from yilian.cli.output import is_json, note, say, show, table
+from yilian.cli.steps import HOME, CaseArgument, Json, Who, add_any_step, hint, moment, names_of, short
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help=say("审计：谁拿到了什么、案件经过、单方登记。", "Audit: who got what, a case, one-sided."),
+)
+Id = Annotated[str, typer.Option(help=say("编号，可只写前几位。", "Id; its first digits are enough."))]
+Institution = Annotated[str, typer.Option(help=say("机构。", "Institution."))]
+
+
+@app.command(
+    help=say(
+        "谁、何时、凭谁的授权、在什么范围内、第几次（共几次）拿到了什么，又转给了谁。",
+        "Who got what, when, granted by whom, in what scope, which delivery of how many, passed on to whom.",
+    )
+    + "\n\nExample: yilian audit who --recipient hospital --as bureau-inspector --home h"
+)
+def who(
+    *,
+    entry: Id = "",
+    grant: Id = "",
+    use: Id = "",
+    custodian: Institution = "",
+    recipient: Institution = "",
+    as_: As = "",
+    home: HomeOption = HOME,
+) -> None:
+    """Say who got what."""
+    by = Who(as_, home)
+    with by.client() as client:
+        query = {
+            name: client.resolve(value) for name, value in (("entry", entry), ("grant", grant), ("use", use)) if value
+        }
+        query |= {
+            name: client.institution(value)
+            for name, value in (("custodian", custodian), ("recipient", recipient))
+            if value
+        }
+        answer = client.get("/v1/audit/who", **query)
+        names = names_of(client)
+    if is_json():
+        show(answer)
+        return
+    table([_delivery(row, names) for row in answer["rows"]], _DELIVERY_COLUMNS)
+    if answer["rows"]:
+        hint(by, f"audit case {short(answer['rows'][0]['grant'])}")
+
+
+@app.command(
+    help=say("按时间顺序说明一个案件的全部经过。", "Tell the whole course of a case, in order.")
+    + "\n\nExample: yilian audit case REFERRAL --as bureau-inspector --home h"
+)
+def case(case: CaseArgument, *, as_: As = "", home: HomeOption = HOME) -> None:
+    """Tell a case."""
+    by = Who(as_, home)
+    with by.client() as client:
+        answer = client.get(f"/v1/audit/case/{client.resolve(case)}")
+        names = names_of(client)
+    if is_json():
+        show(answer)
+        return
+    (told,) = answer["rows"]
+    note(f"{told['kind']} {told['case']} {told['state']} {', '.join(told['flags'])}")
+    table([_step(one, names) for one in told["steps"]], _STEP_COLUMNS)
+    hint(by, "audit unmatched")
+
+
+@app.command(
+    help=say("列出只有一方（或无人）登记的交付。", "List deliveries that are not on record at both sides.")
+    + "\n\nExample: yilian audit unmatched --as bureau-inspector --home h"
+)
+def unmatched(*, as_: As = "", home: HomeOption = HOME) -> None:
+    """List one-sided disclosures."""
+    by = Who(as_, home)
+    with by.client() as client:
+        answer = client.get("/v1/audit/unmatched")
+        names = names_of(client)
+    if is_json():
+        show(answer)
+        return
+    rows = [
+        {
+            "use": short(row["use"]),
+            "state": row["state"],
+            "missing": [names.get(one, short(one)) for one in row["missing"]],
+            "since": moment(row["since"]),
+        }
+        for row in answer["rows"]
+    ]
+    table(rows, _GAP_COLUMNS)
+    if not rows:
+        note(say("没有单方登记的交付。", "Every delivery is on record at both sides."))
+
+
+_DELIVERY_COLUMNS = (
+    ("when", say("时间", "when")),
+    ("recipient", say("接收", "recipient")),
+    ("role", say("角色", "role")),
+    ("entries", say("条目", "entries")),
+    ("granted", say("授权", "granted by")),
+    ("purpose", say("目的", "purpose")),
+    ("number", say("第几次", "number")),
+    ("state", say("状态", "state")),
+    ("pair", say("双方登记", "pair")),
+)
+_STEP_COLUMNS = (
+    ("when", say("时间", "when")),
+    ("command", say("步骤", "step")),
+    ("actor", say("机构", "by")),
+    ("persons", say("签署角色", "signed")),
+    ("case", say("案件", "case")),
+    ("state", say("结果", "result")),
+)
+_GAP_COLUMNS = (
+    ("use", say("使用", "use")),
+    ("state", say("状态", "state")),
+    ("missing", say("缺", "missing")),
+    ("since", say("自", "since")),
+)
+
+
+def _delivery(row: Json, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "when": moment(row["delivered_at"]),
+        "recipient": names.get(row["recipient"], short(row["recipient"])),
+        "role": row["role"],
+        "entries": [short(one) for one in row["entries"]],
+        "granted": names.get(row["granted_by"], short(row["granted_by"])),
+        "purpose": row["purpose"],
+        "number": f"{row['first_number']}–{row['last_number']}/{row['allowed']}",
+        "state": row["state"],
+        "pair": row["pair"],
+    }
+
+
+def _step(row: Json, names: dict[str, str]) -> dict[str, Any]:
+    refused = "; ".join(f"{workflow} {number}" for workflow, number in row["refused"])
+    return {
+        "when": moment(row["time"]),
+        "command": row["command"],
+        "actor": names.get(row["actor"], short(row["actor"])),
+        "persons": [role for _, role in row["persons"]],
+        "case": short(row["case"]),
+        "state": say("被拒 ", "refused ") + refused if refused else row["state"],
+    }
+
+
+add_any_step(app, "audit", "yilian audit step inspection.order --body {} --as bureau-inspector --home h")

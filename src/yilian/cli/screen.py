@@ -1,0 +1,79 @@
+"""`yilian screen`: the cardiovascular risk of an institution's residents, and whom to refer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from yilian.cli.access import As, HomeOption
+from yilian.cli.output import note, progress, say, show, table
+from yilian.cli.steps import HOME, Limit, Who, refer_hint
+
+app = typer.Typer(invoke_without_command=True, help=say("筛查：心血管病风险。", "Screening of cardiovascular risk."))
+_COLUMNS = (
+    ("subject", say("代号", "subject")),
+    ("risk_class", say("风险", "risk")),
+    ("percent", "%"),
+    ("model", say("模型", "model")),
+    ("referred", say("已转诊", "referred")),
+)
+
+
+@app.callback(
+    help=say(
+        "筛查本机构的居民（医师）：China-PAR 优先，缺腰围等则由 Framingham 判定。结果只留在本机构。",
+        "Screen the residents of this institution (as a physician): China-PAR first, Framingham where it lacks an "
+        "input. Results stay here.",
+    )
+    + "\n\nExample: yilian screen --north --urban --as centre-physician --home h"
+)
+def screen(
+    context: typer.Context,
+    *,
+    north: Annotated[
+        bool | None, typer.Option("--north/--south", help=say("长江以北？", "North of the Yangtze?"))
+    ] = None,
+    urban: Annotated[bool | None, typer.Option("--urban/--rural", help=say("城镇？", "In a town?"))] = None,
+    as_: As = "",
+    home: HomeOption = HOME,
+) -> None:
+    """Screen residents."""
+    if context.invoked_subcommand is not None:
+        return
+    who = Who(as_, home)
+    with who.client() as client:
+        job = client.post("/v1/screenings", {"north": north, "urban": urban})
+        with progress(say("筛查", "screen")) as told:
+            done = client.wait_for_job(job["job_id"], lambda figures: told(int(figures.get("done", 0))))
+        figures = done["progress"]
+        show(figures)
+        waiting = [one for one in client.get("/v1/screenings/risks", risk_class="high") if not one["referred"]]
+        if waiting:
+            found = say(
+                f"{len(waiting)} 名高危居民尚未转诊。", f"{len(waiting)} residents at high risk are not referred."
+            )
+            note(found)
+            refer_hint(who, client, waiting[0]["subject"])
+
+
+@app.command(
+    "list",
+    help=say("列出筛查结果，风险高者在前。", "List the results, the highest risk first.")
+    + "\n\nExample: yilian screen list --class high --as centre-physician --home h",
+)
+def list_(
+    *,
+    risk_class: Annotated[str, typer.Option("--class", help="high, medium, low")] = "",
+    limit: Limit = 20,
+    as_: As = "",
+    home: HomeOption = HOME,
+) -> None:
+    """List results."""
+    who = Who(as_, home)
+    with who.client() as client:
+        rows = client.get("/v1/screenings/risks", risk_class=risk_class or None)[:limit]
+        table(rows, _COLUMNS)
+        waiting = [one for one in rows if not one["referred"]]
+        if waiting:
+            refer_hint(who, client, waiting[0]["subject"])

@@ -1,0 +1,336 @@
+"""How verbs take steps: as whom, with which key, what comes next; verbs that are one row of a table are made here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from yilian.cli.access import DEFAULT_HOME, As, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key, open_client
+from yilian.cli.output import is_json, note, say, show, table
+from yilian.errors import NoGrantError, SettingsError
+
+if TYPE_CHECKING:
+    from yilian.client.http import Client
+    from yilian.client.wallet import Wallet
+
+HOME = Path(DEFAULT_HOME)
+SHORT = 12
+"""Hex digits of an id as tables and hints show it; any six or more that are one's alone name it."""
+Json = dict[str, Any]
+
+CaseArgument = Annotated[
+    str, typer.Argument(help=say("编号，可只写前 6 位以上。", "Id; its first 6 or more digits are enough."))
+]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help=say("最多行数。", "Rows at most."))]
+States = Annotated[
+    list[str] | None, typer.Option("--state", help=say("只列这些状态。", "Only these states; may be repeated."))
+]
+WalletFile = Annotated[
+    Path | None, typer.Option("--wallet", help=say("患者的钱包文件。", "The patient's wallet file."))
+]
+WalletPassphrase = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        envvar="YILIAN_WALLET_PASSPHRASE_FILE",
+        help=say("钱包口令文件；不给则在终端询问。", "File with the wallet's passphrase; asked for where not given."),
+    ),
+]
+Paper = Annotated[
+    str,
+    typer.Option(
+        help=say("纸质件的条目编号（本机构代签时）。", "Entry of the signed paper, where the home signs."),
+    ),
+]
+
+
+class Who(NamedTuple):
+    """As whom a verb acts, and where that person's key is if no node holds it."""
+
+    name: str
+    home: Path
+    key: Path | None = None
+    passphrase_file: Path | None = None
+
+    def client(self) -> Client:
+        """Open the access to the node."""
+        return open_client(self.name, self.home)
+
+
+class Step(NamedTuple):
+    """One step of a workflow."""
+
+    workflow: str
+    command: str
+    body: Mapping[str, Any] = {}
+    case: str | None = None
+    refs: Sequence[str] = ()
+    op: str | None = None
+
+
+def take(who: Who, client: Client, step: Step) -> Json:
+    """Take a step: signed on the node where it holds the key, else drafted, signed here, handed in."""
+    options = {"case_id": step.case, "refs": step.refs, "op_id": step.op}
+    try:
+        return client.act(step.workflow, step.command, step.body, **options)  # type: ignore[arg-type]  # by name
+    except NoGrantError:
+        if client.me()["signs_here"] or (who.key is None and not _has_device_key(who)):
+            raise
+    signer = load_key(find_access(who.name, who.home), who.home, key=who.key, passphrase_file=who.passphrase_file)
+    draft = client.draft(step.workflow, step.command, step.body, **options)  # type: ignore[arg-type]  # by name
+    return client.sign_and_submit(draft, signer)
+
+
+def take_as_patient(client: Client, wallet: Wallet, step: Step) -> Json:
+    """Take a step with the wallet's key of the case."""
+    from yilian.values import case_id
+
+    if step.case is None:
+        raise SettingsError("a patient's step names its case: give the id")
+    signer = wallet.case_signer(case_id(bytes.fromhex(step.case)))
+    draft = client.draft(
+        step.workflow,
+        step.command,
+        step.body,
+        case_id=step.case,
+        refs=step.refs,
+        signers=[(signer.key_id.hex(), "patient")],
+    )
+    return client.sign_and_submit(draft, signer)
+
+
+def take_for_patient(
+    who: Who, step: Step, *, wallet: Path | None, passphrase_file: Path | None, paper: str
+) -> tuple[Json, Mapping[str, Any]]:
+    """Take a step of the patient: with the wallet, or as the home with the paper of an entry; gives (answer, body)."""
+    with who.client() as client:
+        body = dict(step.body)
+        if wallet is not None:
+            opened = open_wallet(wallet, passphrase_file)
+            return take_as_patient(client, opened, step._replace(body={**body, "paper": None})), body
+        body["paper"] = paper_of(client, paper) if paper else None
+        return take(who, client, step._replace(body=body)), body
+
+
+def paper_of(client: Client, entry: str) -> str:
+    """Give the commitment of a paper that was published as an entry."""
+    return str(client.case(client.resolve(entry))["fields"]["commitment"])
+
+
+def open_wallet(file: Path, passphrase_file: Path | None) -> Wallet:
+    """Open a wallet with the passphrase of a file, or asked for on the terminal."""
+    from yilian.client.wallet import Wallet
+
+    return Wallet.load(file, wallet_passphrase(passphrase_file))
+
+
+def wallet_passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
+    """Read the passphrase of a wallet; SettingsError where it is empty or cannot be read."""
+    if file is None:
+        given = str(
+            typer.prompt(say("钱包口令", "Passphrase of the wallet"), hide_input=True, confirmation_prompt=confirm)
+        )
+        return given.encode()
+    try:
+        content = file.read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}: name the file with the wallet's passphrase") from error
+    if not content:
+        raise SettingsError(f"{file} is empty: write the wallet's passphrase into it")
+    return content
+
+
+def hint(who: Who, command: str, *, as_: str | None = None, first: str = "") -> None:
+    """Say which command comes next, ready to be copied; `first` is what the shell does before."""
+    if is_json():
+        return
+    name = who.name if as_ is None else as_
+    words = [f"{first}yilian {command}"]
+    if os.environ.get("YILIAN_CLIENT") != name or as_ is not None:
+        words.append(f"--as {name}")
+    if who.home != Path(os.environ.get("YILIAN_HOME", DEFAULT_HOME)):
+        words.append(f"--home {who.home}")
+    note(say("下一步：", "next: ") + " ".join(words))
+
+
+def colleague(who: Who, institution: str, label: str) -> str:
+    """Name the access file of a person of an institution, as a demo or a hosting node has it."""
+    from yilian.node.home import Home
+
+    name = f"{institution}-{label}"
+    place = Home(who.home)
+    there = (place.clients / f"{name}.toml").is_file() or (place.people / f"{name}.toml").is_file()
+    return name if there else say(f"<{institution} 的访问文件>", f"<access file of {institution}>")
+
+
+def refer_hint(who: Who, client: Client, subject: str) -> None:
+    """Say how to refer a resident: a scan stands for the signed paper, any hospital for the receiver."""
+    members = client.get("/v1/network/members")
+    me = client.me()["institution"]
+    hospitals = [one for one in members if one["kind"] == "hospital" and one["id"] != me and one["state"] == "active"]
+    to = (hospitals[0]["slug"] or hospitals[0]["id"]) if hospitals else "INSTITUTION"
+    purpose = say("心血管病高危，请接诊", "high cardiovascular risk")
+    paper = "consent.txt"
+    made = "" if Path(paper).is_file() else f"echo signed > {paper} && "
+    hint(who, f'referral create --subject {subject} --to {to} --purpose "{purpose}" --paper {paper}', first=made)
+
+
+def short(identifier: str) -> str:
+    """Shorten an id as tables and hints show it."""
+    return identifier[:SHORT]
+
+
+def names_of(client: Client) -> dict[str, str]:
+    """Give the members' names by their ids."""
+    return {one["id"]: one["slug"] or one["name"] for one in client.get("/v1/network/members")}
+
+
+def show_cases(
+    client: Client, kind: str, columns: Sequence[tuple[str, str]], *, limit: int, **query: object
+) -> list[Json]:
+    """List cases of a type as a table; columns name fields of the case, ids of members become names."""
+    names = names_of(client)
+    rows = list(client.pages("/v1/cases", most=limit, kind=kind, **query))
+    if is_json():
+        table(rows, ())
+        return rows
+    printed = [
+        {"id": short(row["case_id"]), "state": f"{row['state']} {row['title']}", "flags": ", ".join(row["flags"])}
+        | {name: _shown(row["fields"].get(name), names, name) for name, _ in columns}
+        for row in rows
+    ]
+    head = [("id", say("编号", "id")), ("state", say("状态", "state"))]
+    table(printed, [*head, *columns, ("flags", say("标志", "flags"))])
+    return rows
+
+
+def show_case(client: Client, case: str) -> Json:
+    """Show a case with what can be done now; gives it."""
+    found = client.case(client.resolve(case))
+    if is_json():
+        show(found)
+        return found
+    names = names_of(client)
+    fields = {name: _shown(value, names, name, whole=True) for name, value in found["fields"].items()}
+    patient = found["patient"] or {}
+    said = say("患者本人密钥", "own key") if patient.get("key") else names.get(patient.get("home") or "", "")
+    show(
+        {
+            "id": found["case_id"],
+            "kind": found["kind"],
+            "state": f"{found['state']} {found['title']}",
+            "flags": list(found["flags"]),
+            "patient": said or None,
+            "changed": moment(found["changed_time"]),
+        }
+        | fields
+        | {f"{name}.{key}": value for name, row in found["registers"].items() for key, value in row.items()}
+    )
+    mine = [one for one in found["actions"] if one["mine"]]
+    for one in mine:
+        note(say("现在可以：", "you can now: ") + f"{one['command']} {one['title']}")
+    return found
+
+
+def moment(millis: int) -> str:
+    """Write a time at UTC+8."""
+    from datetime import UTC, datetime, timedelta, timezone
+
+    if not 0 < millis < 253_402_300_800_000:
+        return "-"
+    zone = timezone(timedelta(hours=8))
+    return datetime.fromtimestamp(millis / 1000, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S+08")
+
+
+class Verb(NamedTuple):
+    """A verb that is one command of a table, with nothing to fill in but the case."""
+
+    name: str
+    workflow: str
+    command: str
+    zh: str
+    en: str
+    example: str
+    body: Mapping[str, Any] = {}
+    following: Callable[[Who, Json], None] = lambda _who, _answer: None
+
+
+def add_verb(app: typer.Typer, verb: Verb) -> None:
+    """Add such a verb to a noun."""
+
+    def run(
+        case: CaseArgument,
+        *,
+        as_: As = "",
+        home: HomeOption = HOME,
+        key_file: DeviceKey = None,
+        key_passphrase_file: KeyPassphrase = None,
+    ) -> None:
+        who = Who(as_, home, key_file, key_passphrase_file)
+        with who.client() as client:
+            target = client.resolve(case)
+            answer = take(who, client, Step(verb.workflow, verb.command, verb.body, case=target))
+        show(answer)
+        verb.following(who, answer)
+
+    app.command(verb.name, help=say(verb.zh, verb.en) + f"\n\nExample: {verb.example}")(run)
+
+
+def add_any_step(app: typer.Typer, workflow: str, example: str) -> None:
+    """Add `step`: any command of a workflow's tables, with its fields as JSON."""
+
+    def step(
+        command: Annotated[str, typer.Argument(help=say("命令词。", "Word of the command."))],
+        case: Annotated[
+            str, typer.Argument(help=say("案件编号，开案时留空。", "Id of the case; empty opens one."))
+        ] = "",
+        *,
+        body: Annotated[str, typer.Option(help=say("命令字段，JSON。", "Fields of the command, JSON."))] = "{}",
+        ref: Annotated[list[str] | None, typer.Option(help=say("引用的案件。", "A case that it names."))] = None,
+        as_: As = "",
+        home: HomeOption = HOME,
+        key_file: DeviceKey = None,
+        key_passphrase_file: KeyPassphrase = None,
+    ) -> None:
+        fields = json_object(body)
+        who = Who(as_, home, key_file, key_passphrase_file)
+        with who.client() as client:
+            refs = [client.resolve(one) for one in ref or ()]
+            target = client.resolve(case) if case else None
+            show(take(who, client, Step(workflow, command, fields, case=target, refs=refs)))
+
+    text = say("执行流程表中的任一步骤。", "Take any step of the workflow's tables.")
+    app.command("step", help=f"{text}\n\nExample: {example}")(step)
+
+
+def json_object(text: str) -> Json:
+    """Read a JSON object that the user wrote; SettingsError where it is none."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise SettingsError(f"that is no JSON object ({error}): write it as {{...}}") from error
+
+
+def _has_device_key(who: Who) -> bool:
+    from yilian.node.home import Home
+
+    access = find_access(who.name, who.home)
+    return (Home(who.home).people / f"{access.institution}-{access.label}.key").is_file()
+
+
+def _shown(value: object, names: Mapping[str, str], field: str, *, whole: bool = False) -> Any:  # noqa: ANN401 - a cell
+    if isinstance(value, str) and value in names:
+        return names[value]
+    if isinstance(value, str) and len(value) == 64 and not whole:
+        return short(value)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(names.get(one, short(one) if len(one) == 64 else one) for one in value)
+    if isinstance(value, int) and value > 1_000_000_000_000 and field != "maximum":
+        return moment(value)
+    return value
