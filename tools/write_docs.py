@@ -132,25 +132,26 @@ def _commands_in(language: str) -> list[Words]:
 
 
 def _collect(name: str, command: Any, found: list[Words]) -> None:  # noqa: ANN401 - typer hides its types
-    inner = getattr(command, "commands", None)
-    if inner is not None:
-        for verb, one in inner.items():
-            _collect(f"{name} {verb}", one, found)
-        return
+    inner = getattr(command, "commands", {})
+    if not inner or command.invoke_without_command:
+        found.append(_described(name, command))
+    for verb, one in inner.items():
+        _collect(f"{name} {verb}", one, found)
+
+
+def _described(name: str, command: Any) -> Words:  # noqa: ANN401 - as above
     text, *examples = (command.help or "").replace("\f", "").split("Example: ")
-    found.append(
-        {
-            "name": name,
-            "help": " ".join(text.split()),
-            "examples": [" ".join(line.split()) for line in examples],
-            "options": [_option(one) for one in command.params if one.name not in COMMON],
-        }
-    )
+    return {
+        "name": name,
+        "help": " ".join(text.split()),
+        "examples": [" ".join(line.split()) for line in examples],
+        "options": [_option(one) for one in command.params if one.name not in COMMON],
+    }
 
 
 def _option(parameter: Any) -> list[str]:  # noqa: ANN401 - as above
     is_option = parameter.opts[0].startswith("-")
-    name = " ".join(parameter.opts) if is_option else parameter.name.upper()
+    name = " ".join([*parameter.opts, *parameter.secondary_opts]) if is_option else parameter.name.upper()
     variable = f" (`{parameter.envvar}`)" if isinstance(parameter.envvar, str) else ""
     default = parameter.default
     shown = not (parameter.required or callable(default) or default is None or default is False or str(default) == "")
