@@ -18,6 +18,7 @@ import msgspec
 from yilian.errors import NotFoundError
 from yilian.node.host import Host
 from yilian.node.organisations import Counted, OrganisationTable
+from yilian.node.providers import providers_of
 from yilian.node.registration import register
 from yilian.standards.fhir.organisations import EncounterCounts, OrganisationMapping, home_of
 from yilian.standards.fhir.reading import (
@@ -31,7 +32,7 @@ from yilian.standards.fhir.reading import (
 from yilian.standards.fhir.sensitivity import DEFAULT_CODES, SensitiveCodes
 from yilian.standards.fhir.splitting import EncounterRecord, Patient, PatientBundle, split
 from yilian.storage.vault.records import ReceivedFile, Record, RecordStatus
-from yilian.workflows.catalog.opening import NewSummary, keep_received, keep_summaries
+from yilian.workflows.catalog.opening import NewSummary, keep_received, keep_summaries, mark_imported
 from yilian.workflows.catalog.service import NewRecord, prepare_records, publish_prepared, timely_since
 
 BATCH = 500
@@ -115,8 +116,8 @@ def run_import(
     files = _input_files(path)
     kept = table.kept()
     unmoved = not explicit or all(kept.get(name) == slug for name, slug in explicit.items())
-    received = [(file, *keep_received(host, file)) for file in files]
-    fresh = [(file, found) for file, found, _ in received if not (found.is_imported and unmoved)]
+    received = zip(files, keep_received(host, files), strict=True)
+    fresh = [(file, found) for file, (found, _) in received if not (found.is_imported and unmoved)]
     work.done.files = len(files)
     work.done.files_known = len(files) - len(fresh)
     work.done.bytes_received = sum(found.true_size for _, found in fresh)
@@ -125,8 +126,8 @@ def run_import(
         mapping = table.map([found.digest for _, found in fresh], explicit, explicit_only=explicit_only)
         work.take_all(fresh, mapping, bundles)
     work.publish()
-    for _, found in fresh:
-        host.vault.records.put_file(msgspec.structs.replace(found, is_imported=not work.done.refused))
+    if not work.done.refused:
+        mark_imported(host, [found for _, found in fresh])
     work.done.seconds = round(time.monotonic() - began, 3)
     return work.done
 
@@ -203,11 +204,11 @@ class _Import:
 
     def _counted(self, file: Path, before: int) -> Counted:
         counts, bundles, began = EncounterCounts(), 0, time.monotonic()
-        for item in self._bundles(file):
+        for item in read_bundles(file, self._limits):
             bundles += 1
             self._tell("count", before + bundles, 0, began)
-            if isinstance(item, PatientBundle):
-                counts.add(item.organisations, [(one.provider, one.encounter_class) for one in item.encounters])
+            if isinstance(item, ReceivedBundle):
+                counts.add(*providers_of(item))
         return Counted(counts=counts, bundles=bundles)
 
     def _bundles(self, file: Path) -> Iterator[PatientBundle | BrokenInput]:

@@ -18,7 +18,7 @@ import msgspec
 from yilian.crypto.commitment import Commitment, record_commitment
 from yilian.crypto.intl import hpke_unwrap, hpke_wrap
 from yilian.crypto.seal import BlobReader, key_fits, new_data_key, new_salt, open_sealed, root_of_blob, seal, seal_bytes
-from yilian.crypto.suite import framed
+from yilian.crypto.suite import framed, sha256
 from yilian.errors import ConflictError, NotFoundError, VerificationError
 from yilian.storage.port import BlobWriter
 from yilian.storage.vault.records import ReceivedFile, Record, RecordStatus, Summary
@@ -36,6 +36,7 @@ from yilian.workflows.catalog.service import (
 )
 
 READ_SIZE = 1 << 20
+SMALL_FILE, SMALL_FILES = 8 << 20, 256
 SUBJECT_KEY_TAG = "yilian/subject-key/v1"
 
 
@@ -162,31 +163,29 @@ def publish_file(ports: Ports, label: Label, source: BinaryIO) -> EntryId:
         return entry_id
 
 
-def keep_received(ports: Ports, path: Path) -> tuple[ReceivedFile, bool]:
-    """Seal a file as it was received into the vault, unpublished; gives it, and whether it was there before.
+def keep_received(ports: Ports, paths: Sequence[Path]) -> list[tuple[ReceivedFile, bool]]:
+    """Seal files as they were received into the vault, unpublished; gives each, and whether it was there before.
+
+    Small files share a few waits for the disk; large ones take constant memory.
 
     Raises:
-        ConflictError: the file changed while it was read.
+        ConflictError: a file changed while it was read.
         UnavailableError: the disk is full or failed.
     """
-    with path.open("rb") as source:
-        seen = _read_again(source, None)
-        known = ports.vault.records.find_file(seen)
-        if known is not None:
-            return known, True
-        sealed, again = _seal_file(ports, source)
-    if again != seen:
-        raise ConflictError("the file changed while it was read: import it again once it rests")
-    file = ReceivedFile(
-        digest=seen,
-        root=sealed.root,
-        data_key=sealed.data_key,
-        true_size=sealed.true_size,
-        name=path.name,
-        is_imported=False,
-    )
-    ports.vault.records.put_file(file)
-    return file, False
+    kept: list[tuple[ReceivedFile, bool]] = []
+    for path, content in _contents(paths):
+        if content is None:
+            kept.append(_keep_large(ports, path))
+        else:
+            kept += _keep_small(ports, content)
+    return kept
+
+
+def mark_imported(ports: Ports, files: Sequence[ReceivedFile]) -> None:
+    """Say of files that all of their records are published."""
+    with ports.vault.transaction():
+        for file in files:
+            ports.vault.records.put_file(msgspec.structs.replace(file, is_imported=True))
 
 
 def give_back(ports: Ports, digest: bytes, out: BinaryIO) -> int:
@@ -328,6 +327,70 @@ def _check_commitment(entry_id: EntryId, found: bytes, expected: bytes) -> None:
             f"the bytes of {entry_id.hex()} give commitment {found.hex()}, the ledger has {expected.hex()}: "
             "do not use them"
         )
+
+
+def _contents(paths: Sequence[Path]) -> Iterator[tuple[Path, list[tuple[str, bytes]] | None]]:
+    """Give lots of small files as (name, bytes), and each large file alone with None, in order."""
+    lot: list[tuple[str, bytes]] = []
+    for path in paths:
+        if path.stat().st_size > SMALL_FILE:
+            if lot:
+                yield path, lot
+                lot = []
+            yield path, None
+            continue
+        lot.append((path.name, path.read_bytes()))
+        if sum(len(content) for _, content in lot) > SMALL_FILE or len(lot) >= SMALL_FILES:
+            yield path, lot
+            lot = []
+    if lot:
+        yield paths[-1], lot
+
+
+def _keep_small(ports: Ports, lot: Sequence[tuple[str, bytes]]) -> list[tuple[ReceivedFile, bool]]:
+    kept: list[tuple[ReceivedFile, bool]] = []
+    fresh: list[tuple[ReceivedFile, bytes]] = []
+    for name, content in lot:
+        seen = sha256(content)
+        twin = next((file for file, _ in fresh if file.digest == seen), None)
+        known = ports.vault.records.find_file(seen) or twin
+        if known is not None:
+            kept.append((known, True))
+            continue
+        blob, form, data_key = seal_bytes(content)
+        file = _received(name, seen, SealedRecord(root=form.root, data_key=data_key, true_size=len(content)))
+        fresh.append((file, blob))
+        kept.append((file, False))
+    ports.blobs.put_many((bytes(file.root), blob) for file, blob in fresh)
+    with ports.vault.transaction():
+        for file, _ in fresh:
+            ports.vault.records.put_file(file)
+    return kept
+
+
+def _keep_large(ports: Ports, path: Path) -> tuple[ReceivedFile, bool]:
+    with path.open("rb") as source:
+        seen = _read_again(source, None)
+        known = ports.vault.records.find_file(seen)
+        if known is not None:
+            return known, True
+        sealed, again = _seal_file(ports, source)
+    if again != seen:
+        raise ConflictError("the file changed while it was read: import it again once it rests")
+    file = _received(path.name, seen, sealed)
+    ports.vault.records.put_file(file)
+    return file, False
+
+
+def _received(name: str, seen: bytes, sealed: SealedRecord) -> ReceivedFile:
+    return ReceivedFile(
+        digest=seen,
+        root=sealed.root,
+        data_key=sealed.data_key,
+        true_size=sealed.true_size,
+        name=name,
+        is_imported=False,
+    )
 
 
 def _seal_file(ports: Ports, source: BinaryIO) -> tuple[SealedRecord, bytes]:
