@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,14 +14,18 @@ from yilian.errors import NotFoundError, Refused
 from yilian.ledger.cases import Found
 from yilian.ledger.envelope import PersonSignature
 from yilian.ledger.members import Role
+from yilian.ledger.results import Answer
 from yilian.node.compose import Node
 from yilian.node.host import Host
 from yilian.storage.vault.audit import EdgeRefusal
-from yilian.values import CaseId, EntryId, KeyId, OpId
+from yilian.values import CaseId, EntryId, InstitutionId, KeyId, OpId, digest, op_id
 from yilian.workflows.audit import service as audit
 from yilian.workflows.consent import receiving
+from yilian.workflows.consent.emergency_model import EmergencyOpen, EmergencyReason
 from yilian.workflows.consent.model import Refusal, Use
+from yilian.workflows.consent.ports import SealedIdentity
 from yilian.workflows.consent.receiving import Asked, Fetched
+from yilian.workflows.consent.service import Identity, seal_identity
 from yilian.workflows.consent.transfer import Progress
 
 _BLOCKS_REMEMBERED = 64
@@ -74,6 +79,33 @@ def begin(
 def finish(node: Node, host: Host, draft: Draft, signatures: tuple[PersonSignature, ...]) -> Fetched:
     """Send the reservation that was signed elsewhere, wait for the delivery, and open. Errors as `fetch`."""
     return receiving.finish(host, draft, signatures, beside=Beside(node, host))
+
+
+def open_emergency(
+    node: Node,
+    host: Host,
+    custodian: InstitutionId,
+    *,
+    identity: Identity,
+    reason: EmergencyReason,
+    lasts_ms: int,
+    signer: Signer,
+) -> Answer:
+    """Ask one custodian for a patient's records without the patient's word; a physician signs.
+
+    The custodian learns whom it is about first, sealed to its gateway key; the ledger holds the digest alone.
+
+    Raises:
+        UnavailableError: the custodian does not answer; nothing stands on the ledger.
+        Refused: by the ledger.
+    """
+    peers, drawn = node.peers.of(host), op_id(secrets.token_bytes(16))
+    blank = EmergencyOpen(custodian=custodian, identity=digest(bytes(32)), reason=reason, lasts=lasts_ms)
+    case = host.gateway.derive_id(blank, drawn)
+    named, sealed = seal_identity(peers.exchange_key(custodian), case, identity)
+    peers.emergency(custodian, SealedIdentity(case=case, sealed=sealed))
+    command = EmergencyOpen(custodian=custodian, identity=named, reason=reason, lasts=lasts_ms)
+    return host.gateway.act(command, persons=[(signer, Role.PHYSICIAN)], op=drawn)
 
 
 def record_refusal(node: Node, host: Host, grant: CaseId, refused: Refused) -> None:

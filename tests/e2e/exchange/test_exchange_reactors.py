@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,13 @@ from tests.e2e.exchange.pair import SETTINGS, WAIT_S, Pair, found_home
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import sha256
 from yilian.engine.gateway import Signed, check
-from yilian.ledger.cases import Case, Found, Patient
+from yilian.ledger.cases import C, Found, Patient
 from yilian.ledger.members import Role
 from yilian.node import exchange
 from yilian.node.compose import open_node
 from yilian.storage.vault.releases import OneTimeKeyStatus
 from yilian.storage.vault.subjects import Subject, new_subject_ref
-from yilian.values import DAY, HOUR, CaseId, EntryId, op_id, unix_millis
+from yilian.values import DAY, HOUR, CaseId, EntryId, unix_millis
 from yilian.workflows.audit.model import Disclosure, DisclosureState
 from yilian.workflows.audit.table import disclosure_id
 from yilian.workflows.catalog.interface import Entry
@@ -25,15 +24,13 @@ from yilian.workflows.catalog.model import Challenge, ChallengeFail, ChallengeOp
 from yilian.workflows.consent.emergency_model import (
     Emergency,
     EmergencyCosign,
-    EmergencyOpen,
     EmergencyReason,
     EmergencyState,
     NoMatchReason,
 )
 from yilian.workflows.consent.interface import is_attested
 from yilian.workflows.consent.model import Grant, GrantState, Use, UseState
-from yilian.workflows.consent.ports import SealedIdentity
-from yilian.workflows.consent.service import Identity, seal_identity
+from yilian.workflows.consent.service import Identity
 from yilian.workflows.referral.model import Accept, Arrive, Create, Direction, Referral, State, Urgency
 
 
@@ -44,7 +41,7 @@ def _wait(pair: Pair, holds: Callable[[], bool]) -> None:
         pair.node.engine.wait_height(pair.node.engine.head().height + 1, 0.05)
 
 
-def _get(pair: Pair, kind: type[Case], case: CaseId) -> Found:
+def _get(pair: Pair, kind: type[C], case: CaseId) -> Found[C]:
     found = pair.centre.gateway.find(kind, case)
     assert found is not None
     return found
@@ -143,17 +140,15 @@ def test_a_grant_whose_time_is_over_is_expired_by_a_node(pair: Pair) -> None:
 
 
 def _emergency(pair: Pair, identifier: str) -> CaseId:
-    host, physician = pair.hospital, pair.hospital.person(Role.PHYSICIAN)
-    peers = pair.node.peers.of(host)
-    drawn = op_id(os.urandom(16))
-    command = EmergencyOpen(
-        custodian=pair.centre.id, identity=sha256(b""), reason=EmergencyReason.UNCONSCIOUS, lasts=HOUR
-    )
-    case = host.gateway.derive_id(command, drawn)
-    named, sealed = seal_identity(peers.exchange_key(pair.centre.id), case, Identity(identifiers=(identifier,)))
-    peers.emergency(pair.centre.id, SealedIdentity(case=case, sealed=sealed))
-    opening = EmergencyOpen(custodian=pair.centre.id, identity=named, reason=EmergencyReason.UNCONSCIOUS, lasts=HOUR)
-    return host.gateway.act(opening, persons=[(physician.signer, Role.PHYSICIAN)], op=drawn).case_id
+    return exchange.open_emergency(
+        pair.node,
+        pair.hospital,
+        pair.centre.id,
+        identity=Identity(identifiers=(identifier,)),
+        reason=EmergencyReason.UNCONSCIOUS,
+        lasts_ms=HOUR,
+        signer=pair.hospital.person(Role.PHYSICIAN).signer,
+    ).case_id
 
 
 def test_an_emergency_is_matched_by_the_custodian_who_alone_lists_the_records(pair: Pair) -> None:
@@ -162,7 +157,9 @@ def test_an_emergency_is_matched_by_the_custodian_who_alone_lists_the_records(pa
     entries = pair.publish(b"known", b"known too", subject=subject)
     case = _emergency(pair, "urn:test|2")
     _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.EMERGENCY_ACTIVE)
-    fetched = pair.fetch(_get(pair, Emergency, case).fields.grant)
+    grant = _get(pair, Emergency, case).fields.grant
+    assert grant is not None
+    fetched = pair.fetch(grant)
     assert fetched.verified
     assert sorted(fetched.entries) == sorted(entries)
 
@@ -178,7 +175,9 @@ def test_an_emergency_that_reaches_level_five_needs_a_second_signature(pair: Pai
     check(other.gateway.act(EmergencyCosign(), case, persons=[(physician.signer, Role.PHYSICIAN)]))
     _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.EMERGENCY_ACTIVE)
     assert pair.reactors.wait_idle(WAIT_S)
-    assert pair.fetch(_get(pair, Emergency, case).fields.grant).verified
+    grant = _get(pair, Emergency, case).fields.grant
+    assert grant is not None
+    assert pair.fetch(grant).verified
 
 
 def test_an_emergency_of_nobody_known_is_declined_on_record(pair: Pair) -> None:

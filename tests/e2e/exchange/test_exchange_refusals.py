@@ -32,15 +32,15 @@ from yilian.workflows.consent.model import (
 )
 from yilian.workflows.consent.policy import Purpose
 from yilian.workflows.consent.ports import ExchangeRequest, RevocationNotice
-from yilian.workflows.consent.receiving import TAMPERED
+from yilian.workflows.consent.receiving import TAMPERED, Asked, Fetched
 
 
-def _begin(pair: Pair, grant: CaseId) -> exchange.Asked:
+def _begin(pair: Pair, grant: CaseId) -> Asked:
     person = pair.hospital.person(Role.PHYSICIAN)
     return exchange.begin(pair.node, pair.hospital, grant, person=person.key_id)
 
 
-def _finish(pair: Pair, asked: exchange.Asked) -> exchange.Fetched:
+def _finish(pair: Pair, asked: Asked) -> Fetched:
     person = pair.hospital.person(Role.PHYSICIAN)
     signature = pair.hospital.gateway.sign(asked.draft.core, person.signer, Role.PHYSICIAN)
     return exchange.finish(pair.node, pair.hospital, asked.draft, (signature,))
