@@ -33,7 +33,9 @@ class Refused(YilianError):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, number: int, message: str, *, workflow: str = "", inner: tuple[tuple[str, int], ...] = ()) -> None:
+    def __init__(
+        self, number: int, message: str, *, workflow: str = "", inner: tuple[tuple[str, int], ...] = ()
+    ) -> None:
         super().__init__(message)
         self.number = int(number)
         self.workflow = workflow

@@ -65,27 +65,29 @@ def _faults(kind: type[msgspec.Struct]) -> Iterator[str]:
 
 def _type_faults(info: inspect.Type, owner: str, name: str) -> Iterator[str]:
     match info:
-        case inspect.IntType(ge=least, gt=above, le=most, lt=below):
-            if (least is None and above is None) or (most is None and below is None):
-                yield "unbounded integer"
-        case inspect.StrType(pattern=pattern, max_length=longest):
-            if longest is None:
-                yield "unbounded text"
-            if pattern is None and (owner, name) not in FREE_TEXT:
-                yield "free text"
-        case inspect.BytesType(max_length=longest):
-            if longest is None:
-                yield "unbounded bytes"
-        case inspect.VarTupleType(item_type=item, max_length=longest):
-            if longest is None:
-                yield "unbounded list"
-            yield from _type_faults(item, owner, name)
-        case inspect.UnionType(types=types) | inspect.TupleType(item_types=types):
-            for one in types:
+        case inspect.UnionType(types=inner) | inspect.TupleType(item_types=inner):
+            for one in inner:
                 yield from _type_faults(one, owner, name)
+        case inspect.VarTupleType(item_type=item):
+            yield from _unbounded(info, "list")
+            yield from _type_faults(item, owner, name)
         case inspect.StructType(cls=cls):
             yield from _faults(cls)
+        case inspect.IntType(ge=least, le=most):
+            if least is None or most is None:
+                yield "unbounded integer"
+        case inspect.StrType(pattern=pattern):
+            yield from _unbounded(info, "text")
+            if pattern is None and (owner, name) not in FREE_TEXT:
+                yield "free text"
+        case inspect.BytesType():
+            yield from _unbounded(info, "bytes")
         case inspect.BoolType() | inspect.NoneType() | inspect.EnumType() | inspect.LiteralType():
             return
         case _:
             yield f"type {info}"
+
+
+def _unbounded(info: inspect.VarTupleType | inspect.StrType | inspect.BytesType, what: str) -> Iterator[str]:
+    if info.max_length is None:
+        yield f"unbounded {what}"

@@ -20,7 +20,10 @@ In = Annotated[str, typer.Option("--in", help="Language of the page: zh or en.")
 
 @app.command("list")
 def list_(*, as_json: AsJson = False) -> None:
-    """List the workflows. Example: yilian workflow list"""
+    """List the workflows.
+
+    Example: yilian workflow list
+    """
     rows = [
         {
             "name": workflow.name,
@@ -39,7 +42,10 @@ def list_(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(name: str, *, language: In = "en") -> None:
-    """Print the page of one workflow. Example: yilian workflow show referral"""
+    """Print the page of one workflow.
+
+    Example: yilian workflow show referral
+    """
     found = [workflow for workflow in WORKFLOWS if workflow.name == name]
     if not found:
         known = ", ".join(workflow.name for workflow in WORKFLOWS)

@@ -58,6 +58,7 @@ class Gateway:
         registry: Registry,
         institution: InstitutionId,
         signer: Signer,
+        *,
         clock: Callable[[], UnixMillis],
     ) -> None:
         self.engine = engine
@@ -165,8 +166,7 @@ class Gateway:
     def send(self, operations: Sequence[Signed], *, valid_until: UnixMillis | None = None) -> list[Answer]:
         """Submit operations, up to 100 an envelope, and wait for all answers; refused ones are answers too.
 
-        Args:
-            valid_until: block time after which none of them may enter a block; by default half an hour from now.
+        After the block time `valid_until` (by default half an hour from now) none of them may enter a block.
 
         Raises:
             InvalidTransaction: an envelope could not enter a block.

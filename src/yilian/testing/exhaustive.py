@@ -225,7 +225,7 @@ class CaseTypeCheck:
             member = Found(msgspec.structs.replace(member.header, state=MemberState.SUSPENDED), member.fields)
         actor = Actor(institution=party.id, role=Role.NODE, member=member)
         try:
-            Judge(consortium.machine.registry, block).run(operation, actor, layer.child(), signatures_hold=True)
+            Judge(consortium.machine.registry, block).run(operation, actor, layer, signatures_hold=True)
         except Refused as refused:
             if refused.workflow == KERNEL and refused.number != KernelRefusal.CONSEQUENCE_REFUSED:
                 return KernelRefusal(refused.number)

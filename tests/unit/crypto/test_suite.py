@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from yilian import values
 from yilian.crypto import suite
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import SuiteId
