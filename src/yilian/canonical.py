@@ -70,6 +70,41 @@ def byte_string(content: bytes) -> bytes:
     return _head(0x40, len(content)) + content
 
 
+def split_byte_string(data: bytes, at: int) -> tuple[bytes, int]:
+    """Read the byte string that begins at `at`; give it and where it ends.
+
+    Raises:
+        VerificationError: none begins there, its length is not in the shortest form, or the data ends before it does.
+    """
+    size, start = _split_head(data, at, 0x40)
+    content = data[start : start + size]
+    if len(content) != size:
+        raise VerificationError(f"a byte string of {size} bytes ends after {len(content)}: send all bytes")
+    return content, start + size
+
+
+def split_array(data: bytes, at: int) -> tuple[int, int]:
+    """Read the head of the array that begins at `at`; give its length and where its items begin; errors as above."""
+    return _split_head(data, at, 0x80)
+
+
+def _split_head(data: bytes, at: int, major: int) -> tuple[int, int]:
+    first = data[at] - major if at < len(data) else -1
+    if 0 <= first < 24:
+        return first, at + 1
+    if first == 24:
+        number, stop, least = int.from_bytes(data[at + 1 : at + 2], "big"), at + 2, 24
+    elif first == 25:
+        number, stop, least = int.from_bytes(data[at + 1 : at + 3], "big"), at + 3, 1 << 8
+    elif first == 26:
+        number, stop, least = int.from_bytes(data[at + 1 : at + 5], "big"), at + 5, 1 << 16
+    else:
+        number, stop, least = 0, at, 1
+    if number < least or stop > len(data):
+        raise VerificationError(f"no canonical head of major type {major >> 5} at byte {at}: encode canonically")
+    return number, stop
+
+
 def _head(major: int, number: int) -> bytes:
     """Give the shortest head of a major type (RFC 8949 section 3.1) with a number below 2³²."""
     if number < 24:

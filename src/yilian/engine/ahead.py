@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from enum import IntEnum
 
-from yilian.engine.verification import Checker, check
+from yilian.engine.verification import NOTHING, Checker, Verdict, check
 from yilian.errors import UnavailableError
 from yilian.ledger.envelope import CommandTypes
 from yilian.ledger.results import Checked, TransactionResult
@@ -41,14 +41,14 @@ class _Stage(IntEnum):
 class Waiting:
     """A transaction in the queue."""
 
-    __slots__ = ("checked", "future", "operations", "stage", "transaction")
+    __slots__ = ("future", "operations", "stage", "transaction", "verdict")
 
     def __init__(self, transaction: bytes) -> None:
         self.transaction = transaction
         self.operations = operations_in(transaction)
         self.future: Future[TransactionResult] = Future()
         self.stage = _Stage.WAITING
-        self.checked = Checked.NOTHING
+        self.verdict = NOTHING
 
 
 class Ahead:
@@ -71,6 +71,7 @@ class Ahead:
         self._closed = False
         self._keys: dict[bytes, bytes] = {}
         self._checker: Checker | None = None
+        self._ready = False
         self._sender = threading.Thread(target=self._feed, name="yilian-check", daemon=True) if second_core else None
         if self._sender is not None:
             self._sender.start()
@@ -112,7 +113,9 @@ class Ahead:
                 item = self._queue[0]
                 operations += item.operations
                 size += len(item.transaction)
-                late = bool(batch) and batch[0].stage != _Stage.WAITING and item.stage == _Stage.WAITING
+                # with the child up, what it has not seen yet goes into a block only in small numbers
+                known = batch[0].stage != _Stage.WAITING or len(batch) >= BACKLOG if batch else False
+                late = known and item.stage == _Stage.WAITING and self._ready
                 if batch and (operations > BLOCK_OPERATIONS or size > BLOCK_BYTES or late):
                     break
                 batch.append(self._queue.popleft())
@@ -142,7 +145,7 @@ class Ahead:
                 if own is None:
                     self._changed.wait()
                     continue
-            own.checked = check(own.transaction, self._keys, self._commands, [])
+            own.verdict = check(own.transaction, self._keys, self._commands, [])
             own.stage = _Stage.CHECKED
 
     def _unsent(self) -> int:
@@ -176,7 +179,7 @@ class Ahead:
             except (OSError, EOFError) as error:
                 _log.warning("checking process ended (%s), start %d of %d", error, attempt + 1, RESTARTS + 1)
             finally:
-                checker, self._checker = self._checker, None
+                checker, self._checker, self._ready = self._checker, None, False
                 if checker is not None:
                     checker.close()
                 self._settle(flying)
@@ -187,6 +190,7 @@ class Ahead:
         # the first exchange shows that the child is up; nothing waits for it before
         checker.send({}, [])
         checker.receive()
+        self._ready = True
         keys = dict(self._keys)
         while True:
             chunk = self._next_chunk(wait=not flying)
@@ -204,8 +208,8 @@ class Ahead:
                     if key is not None:
                         keys[key_id] = self._keys[key_id] = key
                 with self._changed:
-                    for item, checked in zip(done, reply.checked, strict=True):
-                        item.checked = Checked(checked)
+                    for item, checked, packed in zip(done, reply.checked, reply.packed, strict=True):
+                        item.verdict = Verdict(Checked(checked), packed)
                         item.stage = _Stage.CHECKED
                     self._changed.notify_all()
 

@@ -15,16 +15,17 @@ from yilian.crypto.suite import Signer, SuiteId, key_id_of
 from yilian.engine.ahead import Ahead, Waiting
 from yilian.engine.events import events_of, register_types
 from yilian.engine.port import Event
+from yilian.engine.verification import Unpacker
 from yilian.errors import UnavailableError, VerificationError, YilianError
 from yilian.ledger.block import VERSION, Block, BlockHeader, Genesis, parse_block, seal_block, transactions_root
 from yilian.ledger.cases import Case, Found
-from yilian.ledger.envelope import MAX_TRANSACTION_BYTES, TransactionCode
+from yilian.ledger.envelope import MAX_TRANSACTION_BYTES, Envelope, TransactionCode
 from yilian.ledger.machine import Executed, Machine
 from yilian.ledger.ports import Blocks, State
 from yilian.ledger.reads import CommittedReads
 from yilian.ledger.registry import Registry
 from yilian.ledger.replay import proposer_key, replay
-from yilian.ledger.results import Head, TransactionResult
+from yilian.ledger.results import Checked, Head, TransactionResult
 from yilian.ledger.state import Directory
 from yilian.ledger.workflow import Reads
 from yilian.values import CaseId, Digest, InstitutionId, UnixMillis, digest, key_id, unix_millis
@@ -71,6 +72,7 @@ class EmbeddedEngine:
         self._state, self._blocks, self._registry = state, blocks, registry
         self._proposer, self._proposer_id, self._clock = proposer, proposer_id, clock
         self._registers = register_types(registry)
+        self._unpacker = Unpacker(registry.command_types)
         self._recover()
         self._machine.restore_window(blocks)
         self._moved = threading.Condition()
@@ -214,8 +216,13 @@ class EmbeddedEngine:
         time = unix_millis(max(self._clock(), machine.head.time))
         proposer = self._check_proposer(time)
         transactions = [item.transaction for item in batch]
-        checked = {item.transaction: item.checked for item in batch}
-        executed = machine.execute(height, time, _UNNAMED, transactions, checked.__getitem__)
+        verdicts = {item.transaction: item.verdict for item in batch}
+
+        def verified(transaction: bytes) -> Checked | Envelope:
+            verdict = verdicts[transaction]
+            return self._unpacker.unpack(verdict.packed) if verdict.packed else verdict.checked
+
+        executed = machine.execute(height, time, _UNNAMED, transactions, verified)
         kept = _with_leaves(executed, transactions, machine.head.log_size)
         if not kept:
             machine.discard(executed)

@@ -21,7 +21,7 @@ from msgspec import Meta
 
 from yilian import canonical
 from yilian.crypto import cose, merkle
-from yilian.crypto.suite import Signer, SuiteId, sha256
+from yilian.crypto.suite import SIGNATURE_SIZE, Signer, SuiteId, sha256
 from yilian.errors import VerificationError
 from yilian.ledger.cases import Command
 from yilian.ledger.members import Role
@@ -36,6 +36,10 @@ MAX_OPERATION_BYTES = 20_000
 MAX_BODY_BYTES = 16_384
 MAX_REFS = 32
 MAX_PERSONS = 3
+
+_PROTECTED = cose.PROTECTED[SuiteId.INTL]
+_START = b"\x82\x84" + canonical.byte_string(_PROTECTED) + b"\xa0"
+"""A transaction's first bytes: array of two, COSE_Sign1 of four, protected header, no unprotected one."""
 
 CommandTypes = Mapping[tuple[str, str], type[Command]]
 
@@ -144,12 +148,11 @@ def parse(data: bytes, commands: CommandTypes) -> Envelope:
             TransactionCode.TOO_LARGE, f"{len(data)} bytes, at most {MAX_TRANSACTION_BYTES}: send several transactions"
         )
     try:
-        wire = canonical.decode(data, _Transaction)
-        cose.check_header(wire.sign1, SuiteId.INTL)
+        wire = _split_transaction(data)
         payload = canonical.decode(wire.sign1.payload, Payload)
     except VerificationError as error:
         raise InvalidTransaction(TransactionCode.MALFORMED, f"the transaction is malformed: {error}") from error
-    digests = [merkle.leaf_hash(operation) for operation in wire.operations]
+    digests = [sha256(b"\x00" + operation) for operation in wire.operations]
     if len(digests) != payload.op_count or merkle.root(digests) != payload.ops_root:
         raise InvalidTransaction(
             TransactionCode.OPS_ROOT_DIFFERS,
@@ -166,7 +169,7 @@ def parse_operation(data: bytes, digest: Digest, commands: CommandTypes) -> Oper
     if len(data) > MAX_OPERATION_BYTES:
         raise InvalidTransaction(TransactionCode.TOO_LARGE, f"operation of {len(data)} bytes: at most 20000")
     try:
-        wire = canonical.decode(data, _Operation)
+        wire = _split_operation(data)
         core = canonical.decode(wire.core, Core)
     except VerificationError as error:
         raise InvalidTransaction(TransactionCode.MALFORMED, f"an operation is malformed: {error}") from error
@@ -181,6 +184,39 @@ def parse_operation(data: bytes, digest: Digest, commands: CommandTypes) -> Oper
     except VerificationError as error:
         raise InvalidTransaction(TransactionCode.SCHEMA, f"{core.command}: {error}") from error
     return Operation(digest, wire.core, core, wire.persons, command)
+
+
+def _split_transaction(data: bytes) -> _Transaction:
+    """Take the outer arrays apart by their bytes; whatever is not plainly canonical goes the long way, to its error."""
+    try:
+        if data.startswith(_START):
+            payload, at = canonical.split_byte_string(data, len(_START))
+            signature, at = canonical.split_byte_string(data, at)
+            count, at = canonical.split_array(data, at)
+            operations = []
+            for _ in range(count):
+                operation, at = canonical.split_byte_string(data, at)
+                operations.append(operation)
+            if at == len(data) and len(signature) == SIGNATURE_SIZE and 1 <= count <= MAX_OPERATIONS:
+                sign1 = cose.Sign1(protected=_PROTECTED, unprotected={}, payload=payload, signature=signature)
+                return _Transaction(sign1=sign1, operations=tuple(operations))
+    except VerificationError:
+        pass
+    wire = canonical.decode(data, _Transaction)
+    cose.check_header(wire.sign1, SuiteId.INTL)
+    return wire
+
+
+def _split_operation(data: bytes) -> _Operation:
+    """Take an operation without persons apart by its bytes, any other as a whole."""
+    if data[:1] == b"\x82" and data[-1:] == b"\x80":
+        try:
+            core, at = canonical.split_byte_string(data, 1)
+        except VerificationError:
+            return canonical.decode(data, _Operation)
+        if at == len(data) - 1:
+            return _Operation(core=core, persons=())
+    return canonical.decode(data, _Operation)
 
 
 def parse_checked(data: bytes, commands: CommandTypes) -> Envelope:

@@ -12,7 +12,7 @@ from yilian import canonical
 from yilian.errors import Refused
 from yilian.ledger import envelope as envelopes
 from yilian.ledger.admission import check_actor, check_newcomer, check_signature
-from yilian.ledger.envelope import InvalidTransaction, Operation, TransactionCode
+from yilian.ledger.envelope import Envelope, InvalidTransaction, Operation, TransactionCode
 from yilian.ledger.judge import Actor, Judge
 from yilian.ledger.log import changes_digest
 from yilian.ledger.members import Constitution, Parameters
@@ -74,8 +74,11 @@ class Execution:
         try:
             checked = verified(data)
             holds = checked != Checked.NOTHING
-            parse = envelopes.parse_checked if checked == Checked.ALL else envelopes.parse
-            envelope = parse(data, self._types)
+            if isinstance(checked, Envelope):
+                envelope = checked
+            else:
+                parse = envelopes.parse_checked if checked == Checked.ALL else envelopes.parse
+                envelope = parse(data, self._types)
             actor = check_actor(envelope, self._circumstances.chain, directory, time)
             check_newcomer(envelope, actor, self._registry)
             if not holds:
@@ -99,14 +102,14 @@ class Execution:
             result = ((KERNEL, int(KernelRefusal.OP_ID_REUSED)),)
             message = f"operation id {core.op_id.hex()} stands for other bytes: draw a new one"
         else:
-            layer = self.layer.child()
+            self.layer.begin()
             try:
-                self._judge.run(operation, actor, layer, signatures_hold=holds)
+                self._judge.run(operation, actor, self.layer, signatures_hold=holds)
             except Refused as refused:
+                self.layer.drop()
                 result, message = ((refused.workflow, refused.number), *refused.inner)[:4], str(refused)
             else:
-                self.layer.merge(layer)
-                rows = layer.changed
+                rows = self.layer.keep()
         answer = Answer(
             op_id=core.op_id,
             case_id=core.case_id,

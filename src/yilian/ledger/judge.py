@@ -66,7 +66,7 @@ class Judge:
         `signatures_hold`: the persons' signatures over these bytes were verified before, with the keys on record.
 
         Raises:
-            Refused: with the number of the first check that failed; `layer` is then to be thrown away.
+            Refused: with the number of the first check that failed; what it put into `layer` is then to be dropped.
         """
         core = operation.core
         bound = self._registry.commands[core.workflow, core.command]
@@ -74,7 +74,7 @@ class Judge:
         roles = tuple([person.role for person in signers]) if signers else (actor.role,)
         # 2. some row of this command allows the role
         admitted = self._rows_admitting(bound, len(signers), roles)
-        if not any(alternatives for _, alternatives in admitted):
+        if not admitted:
             raise refusal(KernelRefusal.NOT_PERMITTED, f"{core.command} is not for {_words(roles)}: see who may do it")
         there = layer.find_case(core.case_id)
         case = there[1] if there is not None and there[0] == bound.case_type.word else None
@@ -105,7 +105,10 @@ class Judge:
         Running(self._registry, self._block, layer).step(bound, row, call, operation.command, case, flags)
 
     def _rows_admitting(self, bound: Bound, signed: int, roles: tuple[Role, ...]) -> _Rows:
-        """Give the rows of a command that hold at this height, each with the alternatives that the roles fit."""
+        """Give the rows of a command that hold at this height, each with the alternatives that the roles fit.
+
+        Empty where the roles fit none of them.
+        """
         admitted = self._admitted.get((bound.word, signed, roles))
         if admitted is None:
             admitted = tuple(
@@ -113,6 +116,8 @@ class Judge:
                 for row in bound.rows
                 if row.since <= self._block.height
             )
+            if not any(alternatives for _, alternatives in admitted):
+                admitted = ()
             self._admitted[bound.word, signed, roles] = admitted
         return admitted
 
@@ -173,8 +178,8 @@ class Judge:
 
     @staticmethod
     def _rows_by_state(bound: Bound, admitted: _Rows, core: Core, case: Found[Any] | None, *, taken: bool) -> _Rows:
-        opening = tuple([one for one in admitted if one[0].opens])
         if case is None:
+            opening = admitted if not bound.moving else tuple([one for one in admitted if one[0].opens])
             if taken:
                 raise refusal(KernelRefusal.NO_SUCH_CASE, f"{core.case_id.hex()} is no {bound.case_type.word}")
             if not opening:
@@ -182,6 +187,7 @@ class Judge:
             if core.case_version:
                 raise refusal(KernelRefusal.STALE_VERSION, f"a new case has version 0, not {core.case_version}")
             return opening
+        opening = tuple([one for one in admitted if one[0].opens])
         state, version = case.state, case.header.version
         moving = tuple([one for one in admitted if not one[0].opens])
         if opening and not any(row.any_version and state in row.from_states for row, _ in moving):

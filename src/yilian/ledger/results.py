@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from yilian.ledger.cases import Part
-from yilian.ledger.envelope import TransactionCode
+from yilian.ledger.envelope import Envelope, TransactionCode
 from yilian.ledger.log import Leaf
 from yilian.values import CaseId, Digest, Natural, OpId, UnixMillis
 
@@ -26,8 +26,8 @@ class Checked(IntEnum):
     SIGNATURES = 2
 
 
-Verified = Callable[[bytes], int]
-"""Says of a transaction's bytes what was checked, as `Checked`."""
+Verified = Callable[[bytes], int | Envelope]
+"""Says of a transaction's bytes what was checked, as `Checked`; or gives its envelope where all was."""
 
 Result = tuple[tuple[str, int], ...]
 """Empty: done; else (workflow, number) of the refusal, those of consequences behind it."""

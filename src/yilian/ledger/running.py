@@ -44,6 +44,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
 class Running:
     """Runs a step and its consequences over one layer."""
 
+    __slots__ = ("_block", "_consequences", "_layer", "_registry")
+
     def __init__(self, registry: Registry, block: Circumstances, layer: Layer) -> None:
         self._registry = registry
         self._block = block
@@ -162,6 +164,8 @@ class Running:
 
 class _LayerReads:
     """`Reads` of one workflow over a layer; anything undeclared is a programming error."""
+
+    __slots__ = ("_directory", "_layer", "_registry", "_visible")
 
     def __init__(self, registry: Registry, workflow: str, layer: Layer, directory: Directory) -> None:
         self._registry = registry

@@ -25,6 +25,7 @@ from yilian.values import CaseId, InstitutionId, KeyId, case_id
 R = TypeVar("R", bound=Register)
 
 GOVERNANCE = "governance"
+_UNKNOWN: Any = object()
 
 
 def case_key(case: CaseId) -> bytes:
@@ -82,63 +83,71 @@ def encode_register(natural_key: bytes, value: Register) -> bytes:
 
 
 class Layer:
-    """Changed rows over what lies below: decoded for reading, encoded for writing.
+    """Changed rows over a store: decoded for reading, encoded for writing, kept by natural key.
 
-    `below` is another layer or the store. Rows are kept by natural key.
+    What is put belongs to the operation that began last, until it is kept or dropped.
     """
 
-    def __init__(self, below: Layer | State, types: Mapping[str, type[Case]]) -> None:
-        self.parent = below if isinstance(below, Layer) else None
-        self.store: State = below.store if isinstance(below, Layer) else below
+    __slots__ = ("_before", "_decoded", "_store", "_types", "_written", "changed")
+
+    def __init__(self, store: State, types: Mapping[str, type[Case]]) -> None:
+        self._store = store
         self._types = types
-        self.decoded: dict[bytes, Any] = {}
+        self._decoded: dict[bytes, Any] = {}
+        self._written: dict[bytes, bytes] = {}
+        self._before: dict[bytes, Any] = {}
         self.changed: dict[bytes, bytes] = {}
-        """Natural key → row bytes."""
+        """Natural key → row bytes, of the operations kept."""
+
+    def begin(self) -> None:
+        """Begin an operation."""
+        self._written = {}
+        self._before = {}
+
+    def keep(self) -> dict[bytes, bytes]:
+        """Keep what the operation put, and give its rows: natural key → row bytes."""
+        self.changed.update(self._written)
+        return self._written
+
+    def drop(self) -> None:
+        """Forget what the operation put."""
+        for natural_key, value in self._before.items():
+            if value is _UNKNOWN:
+                del self._decoded[natural_key]
+            else:
+                self._decoded[natural_key] = value
 
     def find_case(self, case: CaseId) -> tuple[str, Found[Any]] | None:
         """Find a case of any type: (case type, header and fields)."""
         natural_key = b"case/" + case
-        layer = self
-        while natural_key not in layer.decoded:
-            if layer.parent is None:
-                row = self.store.get(sha256(natural_key).digest())
-                layer.decoded[natural_key] = None if row is None else decode_case(row, self._types)
-                break
-            layer = layer.parent
-        found: tuple[str, Found[Any]] | None = layer.decoded[natural_key]
+        found: tuple[str, Found[Any]] | None = self._decoded.get(natural_key, _UNKNOWN)
+        if found is _UNKNOWN:
+            row = self._store.get(sha256(natural_key).digest())
+            found = self._decoded[natural_key] = None if row is None else decode_case(row, self._types)
         return found
 
     def find_register(self, natural_key: bytes, kind: type[R]) -> R | None:
         """Find a register row under its natural key."""
-        layer = self
-        while natural_key not in layer.decoded:
-            if layer.parent is None:
-                row = self.store.get(sha256(natural_key).digest())
-                layer.decoded[natural_key] = None if row is None else decode_register(row, kind)
-                break
-            layer = layer.parent
-        value: R | None = layer.decoded[natural_key]
+        value: R | None = self._decoded.get(natural_key, _UNKNOWN)
+        if value is _UNKNOWN:
+            row = self._store.get(sha256(natural_key).digest())
+            value = self._decoded[natural_key] = None if row is None else decode_register(row, kind)
         return value
 
     def put_case(self, case_type: str, shape: int, found: Found[Any]) -> None:
         """Write a case."""
         natural_key = b"case/" + found.header.id
-        self.decoded[natural_key] = (case_type, found)
-        self.changed[natural_key] = encode_case(case_type, shape, found)
+        self._put(natural_key, (case_type, found), encode_case(case_type, shape, found))
 
     def put_register(self, natural_key: bytes, value: Register) -> None:
         """Write a register row."""
-        self.decoded[natural_key] = value
-        self.changed[natural_key] = encode_register(natural_key, value)
+        self._put(natural_key, value, encode_register(natural_key, value))
 
-    def merge(self, upper: Layer) -> None:
-        """Take over what an upper layer changed."""
-        self.decoded.update(upper.decoded)
-        self.changed.update(upper.changed)
-
-    def child(self) -> Layer:
-        """Open a layer above this one."""
-        return Layer(self, self._types)
+    def _put(self, natural_key: bytes, value: object, row: bytes) -> None:
+        if natural_key not in self._before:
+            self._before[natural_key] = self._decoded.get(natural_key, _UNKNOWN)
+        self._decoded[natural_key] = value
+        self._written[natural_key] = row
 
 
 class Directory:

@@ -119,12 +119,10 @@ class StateTree:
             if empty and value is not None and index not in crowded:
                 buckets[index] = _single(key, value)
                 continue
-            merged: dict[bytes, bytes | None] = {} if empty else dict(stored(index))
+            rows = [] if empty else list(stored(index))
             for other in crowded.get(index, (key,)):
-                merged[other] = changes[other]
-            buckets[index] = _bucket(
-                [(key, merged_value) for key, merged_value in sorted(merged.items()) if merged_value is not None]
-            )
+                _put(rows, other, changes[other])
+            buckets[index] = _bucket(rows)
         return self._write(buckets)
 
     def undo(self, overwritten: Mapping[int, bytes]) -> None:
@@ -212,6 +210,15 @@ def _shows(proof: StateProof, key_hash: bytes, value_hash: bytes | None) -> bool
 
 def _row(key: bytes, value: bytes) -> bytes:
     return sha256(b"\x00" + key + value).digest()
+
+
+def _put(rows: list[tuple[bytes, bytes]], key: bytes, value: bytes | None) -> None:
+    """Set or remove one row among sorted ones."""
+    at = bisect_left(rows, (key,))
+    if at < len(rows) and rows[at][0] == key:
+        del rows[at]
+    if value is not None:
+        rows.insert(at, (key, value))
 
 
 def _node(pair: bytes) -> bytes:

@@ -10,6 +10,7 @@ from yilian.ledger.ports import Batch
 
 BUCKET_BITS = 20
 _BUCKETS = 1 << BUCKET_BITS
+_ZEROS = bytes(29)
 
 
 class MemoryState:
@@ -32,6 +33,10 @@ class MemoryState:
     def scan(self, start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Give (key hash, row) in order of key hash, from `start` on, before `stop`; one state from first to last."""
         first = _bucket(start)
+        if stop is not None and _bucket(stop) == first + 1 and _is_bound(start) and _is_bound(stop):
+            # exactly one bucket, as the state tree asks for it
+            with self._lock:
+                return iter([(key, self._rows[key]) for key in self._buckets.get(first, ())])
         last = _BUCKETS - 1 if stop is None else min(_bucket(stop), _BUCKETS - 1)
         with self._lock:
             numbers = (
@@ -124,3 +129,7 @@ class MemoryBlocks:
 
 def _bucket(key: bytes) -> int:
     return int.from_bytes(key[:3].ljust(3, b"\0")) >> (24 - BUCKET_BITS)
+
+
+def _is_bound(key: bytes) -> bool:
+    return key[3:] == _ZEROS and not key[2] & 0x0F

@@ -16,9 +16,9 @@ from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import Signer
 from yilian.engine import ahead
 from yilian.engine.embedded import EmbeddedEngine
-from yilian.engine.verification import Checker, check
+from yilian.engine.verification import NOTHING, Checker, Unpacker, check
 from yilian.errors import NotFoundError, UnavailableError, VerificationError
-from yilian.ledger.envelope import TransactionCode, encode_operation
+from yilian.ledger.envelope import TransactionCode, encode_operation, parse
 from yilian.ledger.members import Role
 from yilian.ledger.ports import Batch, Blocks, State
 from yilian.ledger.results import Checked
@@ -311,12 +311,15 @@ def test_the_check_ahead_looks_at_gateway_and_persons_and_form(world: World) -> 
         ]
     )
     missing: list[bytes] = []
-    checked = [check(each, keys, commands, missing) for each in (many, person, forged, b"", many[:-1], b"\x82\x80\x80")]
-    assert checked == [Checked.ALL, Checked.SIGNATURES, *[Checked.NOTHING] * 4]
+    verdicts = [
+        check(each, keys, commands, missing) for each in (many, person, forged, b"", many[:-1], b"\x82\x80\x80")
+    ]
+    assert [each.checked for each in verdicts] == [Checked.ALL, Checked.SIGNATURES, *[Checked.NOTHING] * 4]
+    assert Unpacker(commands).unpack(verdicts[0].packed) == parse(many, commands)
     assert missing == []
     del keys[signed.key_id]
-    assert check(person, keys, commands, missing) == Checked.NOTHING
-    assert check(many, {}, commands, missing) == Checked.NOTHING
+    assert check(person, keys, commands, missing) == NOTHING
+    assert check(many, {}, commands, missing) == NOTHING
     assert missing == [signed.key_id, world.party.gateway.key_id]
 
 
@@ -328,7 +331,10 @@ def test_the_child_answers_as_the_check_does_and_asks_for_keys(world: World) -> 
         first = checker.receive()
         assert (first.checked, first.missing) == (bytes(2), [key_id(world.party.gateway.key_id)])
         checker.send(keys_of(world), transactions)
-        assert checker.receive().checked == bytes((Checked.ALL, Checked.SIGNATURES))
+        second = checker.receive()
+        assert second.checked == bytes((Checked.ALL, Checked.SIGNATURES))
+        parsed = Unpacker(world.registry.command_types).unpack(second.packed[0])
+        assert parsed == parse(transactions[0], world.registry.command_types)
     finally:
         checker.close()
 
