@@ -80,7 +80,8 @@ def test_a_fetch_can_be_asked_for_only_some_entries_and_again(pair: Pair) -> Non
 def test_progress_is_told_in_bytes_and_nothing_is_sent_twice(pair: Pair) -> None:
     (entry,) = pair.publish(b"told in bytes" * 1000)
     grant = pair.grant((entry,))
-    person, told = pair.hospital.person(Role.PHYSICIAN), []
+    person = pair.hospital.person(Role.PHYSICIAN)
+    told: list[int] = []
     exchange.begin(pair.node, pair.hospital, grant, person=person.key_id, progress=told.append)
     found = pair.hospital.gateway.find(Entry, entry)
     assert found is not None

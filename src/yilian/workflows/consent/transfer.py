@@ -90,24 +90,57 @@ def _fetch_short(store: Blobs, peers: Peers, wanted: list[Found[Entry]], basis: 
 
 def _keep(store: Blobs, arrived: list[tuple[bytes, bytes]], wanted: list[Found[Entry]]) -> None:
     if arrived:
-        store.put_many(arrived)
+        if len(arrived) == 1:
+            store.put(*arrived[0])
+        else:
+            store.put_many(arrived)
         del wanted[: len(arrived)]
         arrived.clear()
 
 
+class _Reader:
+    """Cuts a stream of pieces into parts of exact size with one copy."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def take(self, size: int) -> bytes | None:
+        """Give the next bytes, None where the stream ends before they are whole."""
+        parts: list[memoryview] = []
+        missing = size
+        while missing:
+            if not self._fill():
+                return None
+            part = self._rest[:missing]
+            parts.append(part)
+            self._rest = self._rest[len(part) :]
+            missing -= len(part)
+        return b"".join(parts)
+
+    def is_at_end(self) -> bool:
+        return not self._fill()
+
+    def _fill(self) -> bool:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._rest = memoryview(piece)
+        return True
+
+
 def _files(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Cut a stream into blob files, each after its 8-byte length; what is cut off at its end is dropped."""
-    buffer = bytearray()
-    for piece in pieces:
-        buffer += piece
-        while len(buffer) >= FRAME:
-            length = int.from_bytes(buffer[:FRAME], "big")
-            if length > _SMALL:
-                raise VerificationError(f"a blob of {length} bytes came, expected one segment at most: refuse it")
-            if len(buffer) < FRAME + length:
-                break
-            yield bytes(buffer[FRAME : FRAME + length])
-            del buffer[: FRAME + length]
+    reader = _Reader(pieces)
+    while (frame := reader.take(FRAME)) is not None:
+        length = int.from_bytes(frame, "big")
+        if length > _SMALL:
+            raise VerificationError(f"a blob of {length} bytes came, expected one segment at most: refuse it")
+        content = reader.take(length)
+        if content is None:
+            return
+        yield content
 
 
 def _checked(content: bytes, root: Digest) -> bytes:
@@ -190,14 +223,11 @@ def _end(checker: SegmentChecker) -> int:
 
 def _segments(pieces: Iterator[bytes], checker: SegmentChecker, first: int) -> Iterator[bytes]:
     """Cut a stream into the ciphertext segments from `first` on; what is cut off at its end is dropped."""
-    buffer = bytearray()
-    index = first
-    for piece in pieces:
-        buffer += piece
-        while index < checker.segments and len(buffer) >= checker.header.cipher_size(index):
-            size = checker.header.cipher_size(index)
-            yield bytes(buffer[:size])
-            del buffer[:size]
-            index += 1
-    if index == checker.segments and buffer:
+    reader = _Reader(pieces)
+    for index in range(first, checker.segments):
+        segment = reader.take(checker.header.cipher_size(index))
+        if segment is None:
+            return
+        yield segment
+    if not reader.is_at_end():
         raise VerificationError(f"bytes follow the last segment of root {checker.root.hex()}: refuse the blob")
