@@ -15,7 +15,7 @@ from yilian.cli.output import say
 from yilian.errors import SettingsError
 
 if TYPE_CHECKING:
-    from yilian.demo.process import NodeProcess
+    from yilian.demo.process import RunsNode
     from yilian.demo.stage import Stage
 
 RESIDENTS, MOST_RESIDENTS, SEED = 80, 100_000, 20260601
@@ -80,7 +80,7 @@ def demo(
         tell.line(f"\n{tell.words('next', 'kept', {'home': place})}")
 
 
-def _stay_up(stage: Stage, node: NodeProcess) -> None:
+def _stay_up(stage: Stage, node: RunsNode) -> None:
     """Print where everything is and what to try, and wait for Ctrl-C."""
     from yilian.demo.trying import tell_next
 

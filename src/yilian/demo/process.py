@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from yilian.errors import UnavailableError
 from yilian.node.control import NodeFile, read_node_file
@@ -22,6 +22,26 @@ STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 _KIB = 1024
 _MB = 1_000_000
+
+
+class RunsNode(Protocol):
+    """A node that was started: wait until it is ready, ask whether it runs, leave the block to stop it."""
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        ...
+
+    def wait_ready(self) -> NodeFile:
+        """Wait until all doors are open, and say where they are."""
+        ...
+
+    def is_running(self) -> bool:
+        """Say whether it runs."""
+        ...
 
 
 class NodeProcess:

@@ -34,9 +34,9 @@ EXPIRES_IN_MS = 2_000
 _STRANGER_NAME = "stranger"
 
 
-def refuse_all(stage: Stage, decided: Decided | None) -> None:
+def refuse_all(stage: Stage, decided: Decided) -> None:
     """Try everything that must be refused; VerificationError where something was not."""
-    if stage.is_done("refusing") or decided is None:
+    if stage.is_done("refusing"):
         return
     stage.tell.chapter("refusing")
     _Refusals(stage, decided).all()
@@ -104,7 +104,7 @@ class _Refusals:
     def _revoked(self, tablet: Face, device: Signer) -> None:
         grant = self.decided.issue(self.stage.id(CENTRAL), [self.entry], deliveries=2)
         held = tablet.fetch(grant)["draft"]
-        signer = self.decided.phone.signer(case_id(bytes.fromhex(self.decided.consent)))
+        signer = self.decided.wallet.case_signer(case_id(bytes.fromhex(self.decided.consent)))
         self.decided.physician.take_with(signer, Role.PATIENT, Revoke(paper=None), self.decided.consent)
         self._late("revoked", Refusal.GRANT_REVOKED, lambda: tablet.sign_and_submit(held, device))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import cast
 
@@ -18,8 +18,11 @@ import msgspec
 
 from yilian import canonical
 from yilian.clinic.screening import RiskClass
-from yilian.ledger.members import LIVING
+from yilian.ledger.members import LIVING, Roster
+from yilian.ledger.reads import CommittedReads
 from yilian.ledger.results import Head
+from yilian.node.compose import registry_of
+from yilian.node.genesis import load_founding
 from yilian.node.home import VAULT, Home
 from yilian.node.screening import ScreeningResult
 from yilian.node.settings import Settings
@@ -146,7 +149,7 @@ def count(home: Home, settings: Settings, seconds: Seconds, *, peak_rss_mb: int)
         uses = Counter(row.state for row in _cases(index, "use"))
         pairs = questions.pairs()
         return Report(
-            institutions=sum(1 for row in _cases(index, "member") if row.state in LIVING),
+            institutions=_members(home),
             patients=sum(item.patients for item in stores),
             records=sum(item.records for item in stores),
             bytes_sealed=sum(item.bytes_sealed for item in stores),
@@ -220,12 +223,18 @@ def _answers(item: Delivery) -> bool:
     return all(told) and 0 < item.first_number <= item.last_number
 
 
+def _members(home: Home) -> int:
+    """Count the living members: the founders stand in the state alone, no operation tells of them."""
+    with closing(LmdbState.reading(home.state)) as state:
+        reads = CommittedReads(state, registry_of(load_founding(home).genesis))
+        roster = reads.register(Roster)
+        found = [reads.member(one) for one in (roster.members if roster is not None else ())]
+        return sum(1 for member in found if member is not None and member.state in LIVING)
+
+
 def _ledger(home: Home, index: SqlIndex) -> LedgerFigures:
-    state = LmdbState.reading(home.state)
-    try:
+    with closing(LmdbState.reading(home.state)) as state:
         head = canonical.decode(cast("bytes", state.head()), Head)
-    finally:
-        state.close()
     tallies = index.tally()
     return LedgerFigures(
         height=head.height,

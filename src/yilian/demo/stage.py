@@ -54,6 +54,7 @@ class Stage:
         self.seconds = {"import": 0.0, "screen": 0.0}
         self._lock = threading.Lock()
         self._faces: Faces | None = None
+        self._control: NodeControl | None = None
 
     @property
     def is_anonymous(self) -> bool:
@@ -63,10 +64,13 @@ class Stage:
     @property
     def control(self) -> NodeControl:
         """The side door of the running node."""
-        return NodeControl(self.home)
+        if self._control is None:
+            raise RuntimeError("the node is not up yet")
+        return self._control
 
     def open(self, url: str) -> None:
         """Meet the people of a node that runs now."""
+        self._control = NodeControl(self.home)
         self._faces = Faces(url, self.tell.language, self.access)
         self.meet()
 
@@ -78,6 +82,8 @@ class Stage:
         """Close all connections."""
         if self._faces is not None:
             self._faces.close()
+        if self._control is not None:
+            self._control.close()
 
     def face(self, place: Place, label: str) -> Face:
         """Give a person of an institution."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
+
 from yilian.demo import auditing, founding, journeys, loading, refusals, wallets
-from yilian.demo.process import MemoryWatch, NodeProcess
+from yilian.demo.process import MemoryWatch, NodeProcess, RunsNode
 from yilian.demo.report import Report, Seconds, count
 from yilian.demo.stage import Options, Stage
 from yilian.demo.telling import Teller
@@ -21,15 +23,22 @@ from yilian.node.settings import ApiSettings, PeerSettings, Settings, load, to_t
 
 ANY_PORT = Settings(api=ApiSettings(port=0), peer=PeerSettings(base_port=0))
 
-WhileUp = Callable[[Stage, NodeProcess], None]
+WhileUp = Callable[[Stage, RunsNode], None]
 
 
 def play(
-    path: Path, tell: Teller, options: Options, *, report_to: Path | None = None, while_up: WhileUp | None = None
+    path: Path,
+    tell: Teller,
+    options: Options,
+    *,
+    report_to: Path | None = None,
+    while_up: WhileUp | None = None,
+    start: Callable[[Home], RunsNode] = NodeProcess,
 ) -> Report:
     """Play the story in a home, new or with a network in it already, and give the figures counted at the end.
 
-    `while_up` is called before the node stops, such as to wait for Ctrl-C.
+    `while_up` is called before the node stops, such as to wait for Ctrl-C. `start` starts the node of a home, by
+    default as a process of its own.
 
     Raises:
         VerificationError: something that must be refused was not.
@@ -41,31 +50,41 @@ def play(
     if not home.settings_file.exists():
         store_private(home.settings_file, to_toml(ANY_PORT).encode())
     stage = Stage(home, load(home.settings_file), tell, options)
-    with ExitStack() as stack:
-        memory = stack.enter_context(MemoryWatch())
+    with MemoryWatch() as memory:
+
+        def finish(told: float) -> Report:
+            """Count, print and write the figures."""
+            memory.sample()
+            seconds = _seconds(stage, told, time.monotonic() - began)
+            report = count(home, stage.settings, seconds, peak_rss_mb=memory.peak_mb)
+            tell_report(tell, report)
+            if report_to is not None:
+                _write(report_to, report, tell)
+            return report
+
         if home.genesis_file.exists():
             tell.say("continuing", home=path)
         else:
             founding.found(stage)
-        node = stack.enter_context(NodeProcess(home))
-        stack.callback(stage.close)
-        stage.open(node.wait_ready().url)
-        tell.say("started")
-        told = _acts(stage)
-        memory.sample()
-        seconds = Seconds(
-            importing=round(stage.seconds["import"], 2),
-            screen=round(stage.seconds["screen"], 2),
-            story=round(told, 2),
-            total=round(time.monotonic() - began, 2),
-        )
-        report = count(home, stage.settings, seconds, peak_rss_mb=memory.peak_mb)
-        tell_report(tell, report)
-        if report_to is not None:
-            _write(report_to, report, tell)
-        if while_up is not None:
-            while_up(stage, node)
-    return report
+        with start(home) as node, closing(stage):
+            stage.open(node.wait_ready().url)
+            tell.say("started")
+            told = _acts(stage)
+            memory.sample()
+            if while_up is not None:
+                report = finish(told)
+                while_up(stage, node)
+                return report
+        return finish(told)
+
+
+def _seconds(stage: Stage, told: float, total: float) -> Seconds:
+    return Seconds(
+        importing=round(stage.seconds["import"], 2),
+        screen=round(stage.seconds["screen"], 2),
+        story=round(told, 2),
+        total=round(total, 2),
+    )
 
 
 def _acts(stage: Stage) -> float:
@@ -115,7 +134,5 @@ def tell_report(tell: Teller, report: Report) -> None:
 
 
 def _write(file: Path, report: Report, tell: Teller) -> None:
-    import msgspec  # noqa: PLC0415 - only where a report is wanted
-
     store_private(file.absolute(), msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     tell.line(f"  {tell.words('report', 'written', {'file': file})}")

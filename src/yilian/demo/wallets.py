@@ -6,9 +6,8 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 
-from yilian.crypto.intl import Ed25519Signer, KeyPair, generate_x25519
-from yilian.crypto.suite import sha256, tagged_hash
-from yilian.crypto.tags import case_key_seed, entry_id, subject_tag
+from yilian.client.wallet import Wallet, opened_case_id
+from yilian.crypto.suite import sha256
 from yilian.demo.consortium import CENTRAL, LABORATORY, LAKESIDE, SECOND
 from yilian.demo.faces import Face, ids
 from yilian.demo.stage import Stage
@@ -18,8 +17,7 @@ from yilian.ledger.cases import Patient
 from yilian.ledger.members import Role
 from yilian.values import (
     DAY,
-    CaseId,
-    Digest,
+    EntryId,
     InstitutionId,
     UnixMillis,
     case_id,
@@ -28,44 +26,12 @@ from yilian.values import (
     op_id,
     unix_millis,
 )
-from yilian.workflows.catalog.opening import WalletKey, open_wallet_key
 from yilian.workflows.consent.asking import POLICY_URI, text_digest
 from yilian.workflows.consent.model import Basis, GrantDelegate, GrantIssue, Propose, Sign
 from yilian.workflows.consent.policy import Access, Effect, Policy, Purpose, provision
 
-LOOK_PAST = 64
-"""How many numbers past the last hit are looked at."""
 MOST_TRIED, LEAST_ENTRIES = 8, 2
 LASTS = 90 * DAY
-
-
-class Phone:
-    """A patient's wallet in this process: a secret from which each case gets a key of its own."""
-
-    def __init__(self, chain: Digest) -> None:
-        self._chain = chain
-        self._secret = secrets.token_bytes(32)
-        self.pair: KeyPair = generate_x25519()
-
-    def signer(self, case: CaseId) -> Ed25519Signer:
-        """Give the key for one case; two cases share nothing."""
-        return Ed25519Signer.from_seed(case_key_seed(self._secret, case))
-
-    def entries(self, face: Face, keys: Sequence[WalletKey]) -> list[str]:
-        """Find what the keys enumerate in the catalogue, looking some numbers past the last hit."""
-        found = []
-        for sealed in keys:
-            key = open_wallet_key(self.pair.private_key, self._chain, sealed)
-            misses = number = 0
-            while misses < LOOK_PAST:
-                entry = entry_id(self._chain, sealed.custodian, subject_tag(key, number)).hex()
-                misses += 1
-                with suppress(NotFoundError):
-                    if face.case(entry)["state"] == "current":
-                        found.append(entry)
-                    misses = 0
-                number += 1
-        return found
 
 
 class Decided:
@@ -76,10 +42,11 @@ class Decided:
         self.physician = stage.face(LAKESIDE, "physician")
         self.custodian = stage.face(LAKESIDE, "data-officer")
         self.chain = digest(bytes.fromhex(self.physician.me()["chain"]))
-        self.phone = Phone(self.chain)
-        self.entries: list[str] = []
-        self.consent = ""
-        self.grant = ""
+        self.wallet = _wallet(stage)
+        shown = stage.done.shown
+        self.entries = [entry for entry in shown.get("wallet_entries", "").split(",") if entry]
+        self.consent = shown.get("wallet_consent", "")
+        self.grant = shown.get("wallet_grant", "")
 
     def id(self) -> InstitutionId:
         """Give the id of the custodian."""
@@ -110,19 +77,29 @@ class Decided:
         return grant
 
 
-def decide(stage: Stage) -> Decided | None:
-    """Register a wallet, let it sign a consent, grant on it, and pass a part on; None where it was done before."""
-    if stage.is_done("wallet"):
-        return None
-    stage.tell.chapter("wallet")
+def decide(stage: Stage) -> Decided:
+    """Register a wallet, let it sign a consent, grant on it, and pass a part on."""
     decided = Decided(stage)
+    if stage.is_done("wallet"):
+        return decided
+    stage.tell.chapter("wallet")
     _register(decided)
     stage.tell.say("wallet_made", name=stage.name(LAKESIDE), count=len(decided.entries))
     _consent(decided)
     stage.tell.say("wallet_signed", consent=short(decided.consent))
     _grant_and_delegate(decided)
+    stage.show(wallet_entries=",".join(decided.entries), wallet_consent=decided.consent, wallet_grant=decided.grant)
     stage.finish("wallet")
     return decided
+
+
+def _wallet(stage: Stage) -> Wallet:
+    """Open the patient's wallet, which lies beside the home as a phone would, or make it."""
+    file, passphrase = stage.home.people / "phone.yilian-wallet", stage.home.passphrase(stage.settings)
+    if file.exists():
+        return Wallet.load(file, passphrase)
+    stage.home.people.mkdir(mode=0o700, exist_ok=True)
+    return Wallet.create(file, passphrase)
 
 
 def _register(decided: Decided) -> None:
@@ -130,19 +107,28 @@ def _register(decided: Decided) -> None:
     face = decided.physician
     subjects = [item["subject"] for item in face.get("/v1/screenings/risks") if item["risk_class"] != "high"]
     for subject in subjects[:MOST_TRIED]:
-        asked = {"subject": subject, "exchange_key": decided.phone.pair.public_key.hex()}
-        keys = [
-            WalletKey(
-                custodian=institution_id(bytes.fromhex(key["custodian"])),
-                year=key["year"],
-                wrapped=bytes.fromhex(key["wrapped"]),
-            )
+        asked = {"subject": subject, "exchange_key": decided.wallet.exchange_key.hex()}
+        sealed = [
+            (institution_id(bytes.fromhex(key["custodian"])), int(key["year"]), bytes.fromhex(key["wrapped"]))
             for key in face.post("/v1/wallets", asked)
         ]
-        decided.entries = decided.phone.entries(face, keys)
+        decided.wallet.add_keys(decided.chain, sealed)
+        found = decided.wallet.entries(decided.chain, lambda entries: _look_up(face, entries))
+        decided.entries = [item.entry.hex() for item in found]
         if len(decided.entries) >= LEAST_ENTRIES:
             return
     raise NotFoundError(f"no resident of {LAKESIDE.slug} has {LEAST_ENTRIES} records: use more residents")
+
+
+def _look_up(face: Face, entries: Sequence[EntryId]) -> dict[EntryId, object]:
+    """Give those of some ids that stand in the catalogue and are current."""
+    found: dict[EntryId, object] = {}
+    for entry in entries:
+        with suppress(NotFoundError):
+            row = face.case(entry.hex())
+            if row["state"] == "current":
+                found[entry] = row
+    return found
 
 
 def _consent(decided: Decided) -> None:
@@ -159,8 +145,8 @@ def _consent(decided: Decided) -> None:
         base=provision(Effect.PERMIT, Purpose.TREAT, recipients=recipients, custodians=(decided.id(),)),
         exceptions=(),
     )
-    case = case_id(tagged_hash("yilian/case/v1", decided.chain, decided.id(), op, b"", (0).to_bytes(4, "big")))
-    signer, text = decided.phone.signer(case), text_digest(stage.tell.language)
+    signer = decided.wallet.case_signer(opened_case_id(decided.chain, decided.id(), op))
+    text = text_digest(stage.tell.language)
     command = Propose(
         patient=Patient(key=signer.public_key, home=None),
         text=text,

@@ -115,6 +115,10 @@ class NodeControl:
             base_url=self.file.url, headers={"Authorization": f"Bearer {self.file.token}"}, timeout=TIMEOUT_S
         )
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def status(self) -> dict[str, Any]:
         """Say where the chain stands and who is here."""
         return self._call("GET", "/node/status")
