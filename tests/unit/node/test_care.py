@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import pytest
 
 from yilian.crypto.intl import Ed25519Signer
-from yilian.demo.residents import LAST_DAY
 from yilian.errors import ConflictError, NotFoundError, Refused, VerificationError
 from yilian.ledger.cases import Patient
 from yilian.ledger.members import Role
@@ -16,10 +13,7 @@ from yilian.node import care
 from yilian.node.care import Referred, Wish, Witnessed
 from yilian.node.compose import Node
 from yilian.node.host import Host
-from yilian.node.imports import run_import
-from yilian.node.organisations import OrganisationTable
-from yilian.node.screening import proposals, run_screening
-from yilian.standards.fhir.findings import Region
+from yilian.node.screening import proposals
 from yilian.storage.vault.releases import ReceivedCopy
 from yilian.values import CaseId, EntryId, op_id
 from yilian.workflows.catalog.interface import Entry
@@ -31,12 +25,8 @@ from yilian.workflows.referral.model import Accept, Arrive, Direction, Receive, 
 
 
 @pytest.fixture
-def node(records_node: Node, organisation_table: OrganisationTable, resident_files: Path) -> Node:
-    for slug in ("centre", "hospital"):
-        run_import(records_node.host(slug), resident_files, organisation_table)
-    centre = records_node.host("centre")
-    run_screening(centre, by=centre.person(Role.PHYSICIAN).key_id, on=LAST_DAY, region=Region(north=True, urban=True))
-    return records_node
+def node(screened_node: Node) -> Node:
+    return screened_node
 
 
 def _wish(node: Node) -> Wish:

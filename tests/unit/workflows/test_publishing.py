@@ -22,7 +22,15 @@ from yilian.storage.vault.subjects import Subject, new_subject_ref
 from yilian.values import day_from_civil, day_of, month_of
 from yilian.workflows.catalog.model import RESTRICTED, Entry, EntryState, Origin
 from yilian.workflows.catalog.opening import (
+    SMALL_FILE,
+    NewSummary,
+    give_back,
+    keep_received,
+    keep_summaries,
+    mark_imported,
+    open_copy,
     open_record,
+    open_summary,
     open_wallet_key,
     publish_file,
     register_wallet,
@@ -183,6 +191,46 @@ def test_an_erased_record_opens_no_more(host: Host) -> None:
     host.vault.records.erase(entry_id)
     with pytest.raises(ConflictError):
         verify_record(host, entry_id)
+
+
+def test_files_small_and_large_are_kept_once_and_given_back_as_received(host: Host, tmp_path: Path) -> None:
+    contents = [b"one", os.urandom(SMALL_FILE + 5), b"two", b"one"]
+    paths = []
+    for number, content in enumerate(contents):
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_bytes(content)
+    kept = keep_received(host, paths)
+    assert [known for _, known in kept] == [False, False, False, True]
+    assert [known for _, known in keep_received(host, paths)] == [True] * 4
+    for (file, _), content in zip(kept, contents, strict=True):
+        out = io.BytesIO()
+        assert give_back(host, file.digest, out) == len(content)
+        assert out.getvalue() == content
+    mark_imported(host, [kept[0][0]])
+    again = host.vault.records.find_file(kept[0][0].digest)
+    assert again is not None
+    assert again.is_imported
+    with pytest.raises(NotFoundError):
+        give_back(host, bytes(32), io.BytesIO())
+
+
+def test_a_summary_takes_the_place_of_the_one_before(host: Host) -> None:
+    subject_ref = _subject(host)
+    assert open_summary(host, subject_ref) is None
+    first = NewSummary(subject_ref=subject_ref, payload=b"[1]", level=4)
+    assert keep_summaries(host, [first]) == 1
+    assert keep_summaries(host, [first]) == 0
+    kept = host.vault.records.find_summary(subject_ref)
+    assert kept is not None
+    assert keep_summaries(host, [NewSummary(subject_ref=subject_ref, payload=b"[2]", level=5)]) == 1
+    assert open_summary(host, subject_ref) == b"[2]"
+    assert not host.blobs.exists(kept.root)
+
+
+def test_a_copy_that_was_never_delivered_is_not_found(host: Host) -> None:
+    (entry_id,) = publish_records(host, [_record(_subject(host))])
+    with pytest.raises(NotFoundError):
+        open_copy(host, entry_id)
 
 
 def test_a_large_file_is_published_from_disk(host: Host, tmp_path: Path) -> None:
