@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import mimetypes
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,7 @@ from yilian.cli.steps import (
 )
 from yilian.errors import NotFoundError, SettingsError, VerificationError
 
+RECEPTION_S, LAG_S, POLL_S = 60.0, 2.0, 0.1
 app = typer.Typer(
     no_args_is_help=True, help=say("转诊：发起、接诊、调取、回复。", "Referrals: create, accept, fetch, answer.")
 )
@@ -88,6 +90,32 @@ def create(
         receiver = _slug(client, asked["receiver"])
     show(done)
     hint(who, f"referral accept {short(done['case_id'])}", as_=colleague(who, receiver, "physician"))
+
+
+@app.command(
+    help=say(
+        "接诊（医师）：病历随即向本院开放。刚发起的转诊会先等节点核验、收件。",
+        "Take the patient (as a physician); opens the records. A referral just made is waited for until the nodes have "
+        "verified and received it.",
+    )
+    + "\n\nExample: yilian referral accept REFERRAL --as hospital-physician --home h"
+)
+def accept(
+    case: CaseArgument,
+    *,
+    as_: As = "",
+    home: HomeOption = HOME,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
+) -> None:
+    """Accept a referral."""
+    who = Who(as_, home, key_file, key_passphrase_file)
+    with who.client() as client:
+        target = client.resolve(case)
+        _await_reception(client, target)
+        answer = take(who, client, Step("referral", "referral.accept", {}, case=target))
+    show(answer)
+    hint(who, f"referral fetch {short(target)}")
 
 
 @app.command(
@@ -285,8 +313,7 @@ def acknowledge(
         target = client.resolve(case)
         result = client.case(target)["fields"]["result"]
         mine = client.me()["institution"]
-        uses = client.pages("/v1/cases", kind="use", state="confirmed", institution=mine, position="recipient")
-        read = next((one["case_id"] for one in uses if result in one["fields"]["entries"]), None)
+        read = _use_of(client, result, mine)
         refs = [read] if read is not None else []
         answer = take(who, client, Step("referral", "referral.acknowledge", {}, case=target, refs=refs))
     show(answer)
@@ -330,6 +357,24 @@ def _is_open_to(client: Any, grant: str, institution: str) -> bool:  # noqa: ANN
     return bool(found["fields"]["recipient"] == institution and found["state"] == "issued")
 
 
+def _await_reception(client: Any, case: str) -> None:  # noqa: ANN401 - a Client
+    """Wait while the nodes verify and receive a referral, as they do by themselves."""
+    deadline = time.monotonic() + RECEPTION_S
+    while client.case(case)["state"] in {"requested", "verified"} and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def _use_of(client: Any, entry: str, institution: str) -> str | None:  # noqa: ANN401 - a Client
+    """Find the confirmed use by which an institution read an entry; the read model may be a moment behind."""
+    deadline = time.monotonic() + LAG_S
+    while True:
+        uses = client.pages("/v1/cases", kind="use", state="confirmed", institution=institution, position="recipient")
+        found = next((str(one["case_id"]) for one in uses if entry in one["fields"]["entries"]), None)
+        if found is not None or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_S)
+
+
 def _slug(client: Any, institution: str) -> str:  # noqa: ANN401 - a Client
     return next((one["slug"] for one in client.get("/v1/network/members") if one["id"] == institution), "")
 
@@ -359,26 +404,10 @@ def _day(text: str) -> int:
         raise SettingsError(f"--day is {text} ({error}), expected year-month-day: write 2026-12-01") from None
 
 
-def _fetch_next(who: Who, answer: Json) -> None:
-    hint(who, f"referral fetch {short(answer['case_id'])}")
-
-
 def _complete_next(who: Who, answer: Json) -> None:
     hint(who, f'referral complete {short(answer["case_id"])} --text "…"')
 
 
-add_verb(
-    app,
-    Verb(
-        name="accept",
-        workflow="referral",
-        command="referral.accept",
-        zh="接诊（医师）：病历随即向本院开放。",
-        en="Take the patient (as a physician); opens the records.",
-        example="yilian referral accept REFERRAL --as hospital-physician --home h",
-        following=_fetch_next,
-    ),
-)
 add_verb(
     app,
     Verb(

@@ -11,6 +11,8 @@ from yilian.cli.output import note, progress, say, show, table
 from yilian.cli.steps import HOME, Limit, Who, refer_hint
 
 app = typer.Typer(invoke_without_command=True, help=say("筛查：心血管病风险。", "Screening of cardiovascular risk."))
+_AsJson = Annotated[bool, typer.Option("--json", help=say("以 JSON 输出结果。", "Print results as JSON."))]
+_Lang = Annotated[str, typer.Option(help=say("zh 或 en，默认按系统语言。", "zh or en; by locale where not given."))]
 _COLUMNS = (
     ("subject", say("代号", "subject")),
     ("risk_class", say("风险", "risk")),
@@ -37,6 +39,8 @@ def screen(
     urban: Annotated[bool | None, typer.Option("--urban/--rural", help=say("城镇？", "In a town?"))] = None,
     as_: As = "",
     home: HomeOption = HOME,
+    as_json: _AsJson = False,  # noqa: ARG001 - read before any command runs
+    lang: _Lang = "",  # noqa: ARG001 - as above
 ) -> None:
     """Screen residents."""
     if context.invoked_subcommand is not None:

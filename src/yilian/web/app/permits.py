@@ -31,20 +31,24 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def signing_of(bound: Bound, found: Found[Case] | None, caller: Caller) -> Signing:
-    """Say how a caller signs a step.
+    """Say how a caller signs a step: as an alternative that fits wholly, else as one that fits its role.
+
+    Where the role fits and the institution does not, the ledger itself refuses, so that the attempt is on record.
 
     Raises:
-        NoGrantError: no alternative fits the caller's role and institution, or it takes more than one signature.
+        NoGrantError: no alternative is for the caller's role, or it takes more than one signature.
     """
     rows = bound.moving if found is not None else bound.opening or bound.moving
-    fitting = [one for row in rows for one in row.who.alternatives if fits(one, found, caller)]
+    alternatives = [one for row in rows for one in row.who.alternatives]
+    fitting = [one for one in alternatives if fits(one, found, caller)]
+    fitting = fitting or [one for one in alternatives if fits_role(one, caller)]
     if any(signs_as_person(one, caller) for one in fitting):
         return Signing(by_person=True)
     if fitting:
         return Signing(by_person=False)
-    needed = sorted({described(one) for row in rows for one in row.who.alternatives if one.kind != "workflow"})
+    needed = sorted({described(one) for one in alternatives if one.kind != "workflow"})
     raise NoGrantError(
-        f"{bound.word} is not open to the {caller.role.value} of this institution, "
+        f"{bound.word} is not open to a {caller.role.value}, "
         f"expected {' or '.join(needed) or 'a consequence of another step'}: "
         "use a key of that role, or draft it and submit it with the signatures it needs"
     )
@@ -52,19 +56,23 @@ def signing_of(bound: Bound, found: Found[Case] | None, caller: Caller) -> Signi
 
 def fits(one: Alternative, found: Found[Case] | None, caller: Caller) -> bool:
     """Say whether a caller alone can sign an alternative."""
+    if not fits_role(one, caller):
+        return False
+    if one.kind == "patient":
+        patient = found.header.patient if found is not None else None
+        return patient is not None and patient.home == caller.institution
+    return stands_at(one.position, found, caller.institution)
+
+
+def fits_role(one: Alternative, caller: Caller) -> bool:
+    """Say whether an alternative is for the caller's role, wherever its institution stands."""
     match one.kind:
         case "node":
-            return caller.acts_as_node and stands_at(one.position, found, caller.institution)
+            return caller.acts_as_node
         case "persons":
-            return (
-                len(one.signers) == 1
-                and caller.role in one.signers[0].roles
-                and stands_at(one.position, found, caller.institution)
-            )
+            return len(one.signers) == 1 and caller.role in one.signers[0].roles
         case "patient":
-            patient = found.header.patient if found is not None else None
-            at_home = patient is not None and patient.home == caller.institution
-            return at_home and (caller.role in one.witnesses if one.witnesses else caller.acts_as_node)
+            return caller.role in one.witnesses if one.witnesses else caller.acts_as_node
         case _:
             return False
 
