@@ -56,7 +56,7 @@ def _refer(pair: Pair, request: EntryId, records: tuple[EntryId, ...]) -> CaseId
         request=request,
         records=records,
         consent=pair.consent(),
-        deliveries=10,
+        deliveries=60,
         view_until=unix_millis(pair.node.clock() + 80 * DAY),
         patient=Patient(key=Ed25519Signer.from_seed(sha256(b"case key")).public_key, home=None),
     )
