@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import time
 from contextlib import ExitStack
@@ -66,6 +67,7 @@ def demo(
     if data is not None and not data.exists():
         raise SettingsError(f"nothing lies at {data}, expected a FHIR file, folder or archive: check --data")
     tell = Teller(output.language())
+    _listen_to_signals()
     with ExitStack() as stack:
         if home is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="yilian-demo-"))
@@ -78,6 +80,12 @@ def demo(
         tell.line(f"\n{tell.words('next', 'gone')}")
     else:
         tell.line(f"\n{tell.words('next', 'kept', {'home': place})}")
+
+
+def _listen_to_signals() -> None:
+    """Let SIGTERM end the story as Ctrl-C does, the node with it; a shell's `&` must not make it deaf to Ctrl-C."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.default_int_handler)
 
 
 def _stay_up(stage: Stage, node: RunsNode) -> None:

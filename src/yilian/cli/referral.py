@@ -316,8 +316,10 @@ def acknowledge(
         read = _use_of(client, result, mine)
         refs = [read] if read is not None else []
         answer = take(who, client, Step("referral", "referral.acknowledge", {}, case=target, refs=refs))
+        members = client.get("/v1/network/members")
     show(answer)
-    hint(who, f"audit case {short(target)}", as_=colleague(who, "bureau", "inspector"))
+    regulator = next((one["slug"] or one["name"] for one in members if one["kind"] == "regulator"), "regulator")
+    hint(who, f"audit case {short(target)}", as_=colleague(who, regulator, "inspector"))
 
 
 @app.command(

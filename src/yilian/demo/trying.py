@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from yilian.demo.consortium import LAKESIDE, REGULATOR
 from yilian.demo.stage import Stage
+from yilian.node.control import read_node_file
 
 
 def tell_next(stage: Stage) -> None:
     """Print where everything is, and the first commands to type in another terminal."""
-    tell, file = stage.tell, stage.control.file
+    # read anew: whoever joined during the story has opened a door since
+    tell, file = stage.tell, read_node_file(stage.home)
     tell.line(f"\n{tell.words('next', 'up')}")
     for key, value in (
         ("api", file.url),
@@ -29,7 +31,7 @@ def commands(stage: Stage) -> tuple[str, ...]:
     """Give the first commands of a visitor; the home is named once, for all that follow."""
     return (
         f"export YILIAN_HOME={stage.home.path}",
-        f"yilian network members --as {LAKESIDE.slug}-officer",
-        f"yilian screen --as {LAKESIDE.slug}-physician",
+        "yilian network members",
+        f"yilian screen list --class medium --limit 3 --as {LAKESIDE.slug}-physician",
         f"yilian audit unmatched --as {REGULATOR.slug}-auditor",
     )
