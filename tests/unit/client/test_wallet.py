@@ -52,7 +52,7 @@ def test_a_wallet_is_readable_by_its_owner_alone_and_holds_no_secret_in_the_clea
     file = tmp_path / "patient.wallet"
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert KEY not in file.read_bytes()
+    assert bytes(KEY) not in file.read_bytes()
 
 
 def test_another_passphrase_does_not_open_it(wallet: Wallet, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ async def _follow(context: Context, height: int, workflow: str | None) -> AsyncG
 
     unsubscribe = engine.subscribe(told_of)
     try:
-        yield ServerSentEventMessage(comment="following", retry=2000)
+        yield ServerSentEventMessage(data=None, comment="following", retry=2000)
         while True:
             news.clear()
             newest = engine.head().height
@@ -62,7 +62,7 @@ async def _follow(context: Context, height: int, workflow: str | None) -> AsyncG
             try:
                 await asyncio.wait_for(news.wait(), KEEP_ALIVE_S)
             except TimeoutError:
-                yield ServerSentEventMessage(comment="still here")
+                yield ServerSentEventMessage(data=None, comment="still here")
     finally:
         unsubscribe()
 
