@@ -12,7 +12,6 @@ import msgspec
 
 from yilian.clinic.screening import CONSTANTS_VERSION, Inputs, RiskClass, screen
 from yilian.errors import NotFoundError, VerificationError
-from yilian.ledger.members import InstitutionKind
 from yilian.node.host import Host
 from yilian.standards.fhir.findings import Findings, Region, screening_findings
 from yilian.storage.vault.records import RecordStatus
@@ -161,11 +160,6 @@ def proposals(host: Host) -> list[ScreeningResult]:
     """Give whom to refer: residents of class HIGH of whom no referral of this institution is known yet."""
     referred = {note.body for note in host.vault.releases.notes(NoteKind.CASE_SUBJECT)}
     return [item for item in results(host, RiskClass.HIGH) if item.subject_ref not in referred]
-
-
-def may_screen(host: Host) -> bool:
-    """Say whether an institution is of a kind that has residents."""
-    return host.kind in {InstitutionKind.COMMUNITY_CENTRE, InstitutionKind.HOSPITAL}
 
 
 def _findings(payloads: Iterable[bytes], on: Day, region: Region | None) -> Findings:

@@ -6,11 +6,13 @@ import gzip
 import io
 import json
 import tarfile
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from yilian.errors import NotFoundError
+from yilian.errors import NotFoundError, UnavailableError
 from yilian.node.compose import Node
 from yilian.node.imports import ImportReport, run_import
 from yilian.node.organisations import OrganisationTable
@@ -209,3 +211,33 @@ def test_identifiers_of_two_registrations_are_left_to_a_person(
     (broken,) = report.broken
     assert broken.element == "Patient.identifier"
     assert report.replaced == 0
+
+
+def test_a_file_that_cannot_be_read_is_not_named(
+    records_node: Node, organisation_table: OrganisationTable, resident_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UnavailableError) as caught:
+        _import(records_node, "centre", resident_files, organisation_table)
+    assert "resident-" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_neighbours_in_the_catalogue_are_no_likelier_to_be_of_one_patient_than_chance(
+    records_node: Node, organisation_table: OrganisationTable, resident_files: Path
+) -> None:
+    """A guesser who pairs each entry with the next one published: over many orders the hits are what chance gives."""
+    host = records_node.host("centre")
+    _import(records_node, "centre", resident_files, organisation_table)
+    owners = {row.entry_id: row.subject_ref for row in host.vault.records.each()}
+    engine = records_node.engine
+    events = [event for height in range(1, engine.head().height + 1) for event in engine.events(height)]
+    order = [owners[event.case_id] for event in events if event.command == "catalog.publish"]
+    hits = sum(first == second for first, second in pairwise(order))
+    total = len(order)
+    sizes = Counter(order).values()
+    chance = (total - 1) * sum(size * (size - 1) for size in sizes) / (total * (total - 1))
+    assert hits <= chance + 5 * chance**0.5 + 3

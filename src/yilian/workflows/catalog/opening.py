@@ -19,7 +19,7 @@ from yilian.crypto.commitment import Commitment, record_commitment
 from yilian.crypto.intl import hpke_unwrap, hpke_wrap
 from yilian.crypto.seal import BlobReader, key_fits, new_data_key, new_salt, open_sealed, root_of_blob, seal, seal_bytes
 from yilian.crypto.suite import framed, sha256
-from yilian.errors import ConflictError, NotFoundError, VerificationError
+from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
 from yilian.storage.port import BlobWriter
 from yilian.storage.vault.records import ReceivedFile, Record, RecordStatus, Summary
 from yilian.values import Digest, EntryId, InstitutionId
@@ -170,14 +170,20 @@ def keep_received(ports: Ports, paths: Sequence[Path]) -> list[tuple[ReceivedFil
 
     Raises:
         ConflictError: a file changed while it was read.
-        UnavailableError: the disk is full or failed.
+        UnavailableError: the disk is full or failed, or a file cannot be read; its name may be a person's and is not
+            repeated.
     """
     kept: list[tuple[ReceivedFile, bool]] = []
-    for path, content in _contents(paths):
-        if content is None:
-            kept.append(_keep_large(ports, path))
-        else:
-            kept += _keep_small(ports, content)
+    try:
+        for path, content in _contents(paths):
+            if content is None:
+                kept.append(_keep_large(ports, path))
+            else:
+                kept += _keep_small(ports, content)
+    except OSError as error:
+        raise UnavailableError(
+            f"file {len(kept)} of {len(paths)} cannot be read ({error.strerror}): make it readable for the node"
+        ) from None
     return kept
 
 
