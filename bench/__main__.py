@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from bench import ceilings, report
 from bench.report import Measurement
+from yilian.engine.tuning import ease_collector
 
 PARTS = ("machine", "growth")
 
@@ -30,6 +31,7 @@ def main() -> int:
     if unknown:
         print(f"unknown part {', '.join(unknown)}: there are {', '.join(PARTS)}", file=sys.stderr)
         return 2
+    ease_collector()
     done = []
     for each in measurements(parts):
         done.append(each)

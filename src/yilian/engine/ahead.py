@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from enum import IntEnum
 
 from yilian.engine.verification import NOTHING, Checker, Verdict, check
 from yilian.errors import UnavailableError
@@ -32,10 +31,8 @@ _log = logging.getLogger(__name__)
 KeyOf = Callable[[bytes], bytes | None]
 
 
-class _Stage(IntEnum):
-    WAITING = 0
-    SENT = 1
-    CHECKED = 2
+# Stages of a transaction in the queue; plain numbers, since they are compared on the path of every transaction.
+_WAITING, _SENT, _CHECKED = range(3)
 
 
 class Waiting:
@@ -47,7 +44,7 @@ class Waiting:
         self.transaction = transaction
         self.operations = operations_in(transaction)
         self.future: Future[TransactionResult] = Future()
-        self.stage = _Stage.WAITING
+        self.stage = _WAITING
         self.verdict = NOTHING
 
 
@@ -114,13 +111,13 @@ class Ahead:
                 operations += item.operations
                 size += len(item.transaction)
                 # with the child up, what it has not seen yet goes into a block only in small numbers
-                known = batch[0].stage != _Stage.WAITING or len(batch) >= BACKLOG if batch else False
-                late = known and item.stage == _Stage.WAITING and self._ready
+                known = batch[0].stage != _WAITING or len(batch) >= BACKLOG if batch else False
+                late = known and item.stage == _WAITING and self._ready
                 if batch and (operations > BLOCK_OPERATIONS or size > BLOCK_BYTES or late):
                     break
                 batch.append(self._queue.popleft())
                 self._bytes -= len(item.transaction)
-                self._sent -= item.stage != _Stage.WAITING
+                self._sent -= item.stage != _WAITING
         self._wait_checked(batch)
         return batch
 
@@ -139,14 +136,14 @@ class Ahead:
         """Wait for the child, and check what it was not sent yet meanwhile."""
         while True:
             with self._changed:
-                if all(item.stage != _Stage.SENT for item in batch):
+                if all(item.stage != _SENT for item in batch):
                     return
                 own = self._next_unsent()
                 if own is None:
                     self._changed.wait()
                     continue
             own.verdict = check(own.transaction, self._keys, self._commands, [])
-            own.stage = _Stage.CHECKED
+            own.stage = _CHECKED
 
     def _unsent(self) -> int:
         return len(self._queue) - self._sent
@@ -155,7 +152,7 @@ class Ahead:
         if not self._unsent():
             return None
         item = self._queue[self._sent]
-        item.stage = _Stage.SENT
+        item.stage = _SENT
         self._sent += 1
         return item
 
@@ -210,7 +207,7 @@ class Ahead:
                 with self._changed:
                     for item, checked, packed in zip(done, reply.checked, reply.packed, strict=True):
                         item.verdict = Verdict(Checked(checked), packed)
-                        item.stage = _Stage.CHECKED
+                        item.stage = _CHECKED
                     self._changed.notify_all()
 
     def _next_chunk(self, *, wait: bool) -> list[Waiting]:
@@ -234,7 +231,7 @@ class Ahead:
         with self._changed:
             for chunk in flying:
                 for item in chunk:
-                    item.stage = _Stage.CHECKED
+                    item.stage = _CHECKED
             self._changed.notify_all()
 
 
