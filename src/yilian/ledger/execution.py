@@ -150,4 +150,6 @@ class Execution:
             )
         )
         self.leaves.append(leaf)
-        self._records.append(b"\x82" + leaf + canonical.array([canonical.byte_string(row) for row in rows.values()]))
+        stored = [canonical.byte_string(row) for row in rows.values()]
+        # an array of one is the common case
+        self._records.append(b"\x82" + leaf + (b"\x81" + stored[0] if len(stored) == 1 else canonical.array(stored)))

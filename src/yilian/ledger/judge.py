@@ -85,7 +85,7 @@ class Judge:
         # 6. position and signers of the row
         row = self._row_by_position(admitted, operation, persons, actor, case)
         # 7. suspension
-        if actor.suspended and not row.while_suspended:
+        if not row.while_suspended and actor.suspended:
             raise refusal(
                 KernelRefusal.MEMBER_SUSPENDED, f"a suspended member may not do {core.command}: ask for reinstatement"
             )

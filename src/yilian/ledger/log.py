@@ -175,6 +175,9 @@ class LogProofs:
 
 def changes_digest(changes: Sequence[tuple[bytes, bytes]]) -> Digest:
     """Give the digest of changes: (key hash, value hash) pairs, sorted by key hash."""
+    if len(changes) == 1:
+        ((key, value),) = changes
+        return sha256(b"yilian/changes/v1" + key + value)
     return sha256(b"yilian/changes/v1", *[part for change in changes for part in change])
 
 
