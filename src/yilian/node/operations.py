@@ -32,19 +32,23 @@ from yilian.storage.port import Index
 from yilian.storage.rows import CaseQuery
 from yilian.storage.vault.access import Answer
 from yilian.storage.vault.records import RecordStatus
-from yilian.values import CaseId, EntryId, InstitutionId, case_id, institution_id
+from yilian.values import MINUTE, CaseId, EntryId, InstitutionId, case_id, institution_id
 from yilian.web.app import Caller, Document
 from yilian.web.app.drafts import draft_view
 from yilian.web.app.views import (
     AuditAsked,
     AuditView,
     CompletionAsked,
+    EmergencyAsked,
+    EmergencyView,
     FetchedView,
     ImportAsked,
     JobView,
     ReceivedView,
     ReferralAsked,
     ReferralView,
+    RequestAsked,
+    RequestView,
     ResultView,
     RiskView,
     ScreeningAsked,
@@ -58,7 +62,9 @@ from yilian.web.kit.keys import is_same
 from yilian.workflows.audit.questions import Questions
 from yilian.workflows.catalog import opening
 from yilian.workflows.consent import receiving
+from yilian.workflows.consent.emergency_model import EmergencyReason
 from yilian.workflows.consent.model import Use
+from yilian.workflows.consent.service import Identity
 from yilian.workflows.referral.model import Urgency
 
 KNOWN_FOR_S = 1.0
@@ -314,25 +320,34 @@ class NodeApi:
             paper = base64.b64decode(asked.paper, validate=True)
         except binascii.Error:
             raise SettingsError("paper is no Base64: encode the scan anew") from None
-        wish = care.Wish(
-            subject_ref=bytes.fromhex(asked.subject),
-            receiver=institution_id(bytes.fromhex(asked.receiver)),
-            urgency=Urgency(asked.urgency),
-            purpose=asked.purpose,
-            specialty=asked.specialty,
-            records=tuple(case_id(bytes.fromhex(one)) for one in asked.records) or None,
-            deliveries=asked.deliveries,
-            view_days=asked.days,
-            language=asked.language,
-        )
         witnessed = care.Witnessed(paper=paper, content_type=asked.paper_type, witness=signer, role=caller.role)
-        done = care.refer(host, wish, signer, witnessed)
+        done = care.refer(host, _wish(asked), signer, witnessed)
         return ReferralView(
             case_id=done.case.hex(),
             consent=done.consent.hex(),
             request=done.request.hex(),
             records=tuple(one.hex() for one in done.records),
         )
+
+    def prepare_request(self, caller: Caller, asked: RequestAsked) -> RequestView:
+        """Seal and publish the request of a referral."""
+        made = care.prepare_request(self._host(caller), _wish(asked))
+        return RequestView(
+            request=made.request.hex(), records=tuple(one.hex() for one in made.records), deliveries=made.deliveries
+        )
+
+    def open_emergency(self, caller: Caller, asked: EmergencyAsked) -> EmergencyView:
+        """Tell one custodian whom it is about, and open an emergency access."""
+        answer = exchange.open_emergency(
+            self.node,
+            self._host(caller),
+            institution_id(bytes.fromhex(asked.custodian)),
+            identity=Identity(identifiers=asked.identifiers),
+            reason=EmergencyReason(asked.reason),
+            lasts_ms=asked.minutes * MINUTE,
+            signer=self._own_signer(caller),
+        )
+        return EmergencyView(case_id=answer.case_id.hex())
 
     def complete(self, caller: Caller, referral: CaseId, asked: CompletionAsked) -> ResultView:
         """Give the result of a referral back."""
@@ -397,6 +412,20 @@ class NodeApi:
 
     def _answered(self, question: str, rows: tuple[msgspec.Struct, ...]) -> AuditView:
         return AuditView(question=question, rows=tuple(to_json(row) for row in rows), height=self.index.height())
+
+
+def _wish(asked: RequestAsked) -> care.Wish:
+    return care.Wish(
+        subject_ref=bytes.fromhex(asked.subject),
+        receiver=institution_id(bytes.fromhex(asked.receiver)),
+        urgency=Urgency(asked.urgency),
+        purpose=asked.purpose,
+        specialty=asked.specialty,
+        records=tuple(case_id(bytes.fromhex(one)) for one in asked.records) or None,
+        deliveries=asked.deliveries,
+        view_days=asked.days,
+        language=asked.language,
+    )
 
 
 def _fetched(found: receiving.Fetched) -> FetchedView:

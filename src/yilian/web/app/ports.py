@@ -18,12 +18,16 @@ from yilian.web.app.views import (
     AuditAsked,
     AuditView,
     CompletionAsked,
+    EmergencyAsked,
+    EmergencyView,
     FetchedView,
     ImportAsked,
     JobView,
     ReceivedView,
     ReferralAsked,
     ReferralView,
+    RequestAsked,
+    RequestView,
     ResultView,
     RiskView,
     ScreeningAsked,
@@ -157,6 +161,14 @@ class NodeLike(Protocol):
 
     def risks(self, caller: Caller, risk_class: str | None) -> tuple[RiskView, ...]:
         """Give the latest results of screening, all or those of a class, the highest risk first."""
+        ...
+
+    def prepare_request(self, caller: Caller, asked: RequestAsked) -> RequestView:
+        """Seal and publish the request of a referral."""
+        ...
+
+    def open_emergency(self, caller: Caller, asked: EmergencyAsked) -> EmergencyView:
+        """Tell one custodian whom it is about, and open an emergency access."""
         ...
 
     def refer(self, caller: Caller, asked: ReferralAsked) -> ReferralView:

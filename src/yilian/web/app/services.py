@@ -19,6 +19,8 @@ from yilian.web.app.views import (
     AuditAsked,
     AuditView,
     CompletionAsked,
+    EmergencyAsked,
+    EmergencyView,
     FetchAsked,
     FetchedView,
     ImportAsked,
@@ -26,6 +28,8 @@ from yilian.web.app.views import (
     ReceivedView,
     ReferralAsked,
     ReferralView,
+    RequestAsked,
+    RequestView,
     ResultView,
     RiskView,
     ScreeningAsked,
@@ -222,6 +226,32 @@ def _people(context: Context) -> list[HTTPRouteHandler]:
         return once(context, request, data, lambda: node.refer(request.user, data), status=201)
 
     @post(
+        "/v1/referrals/requests",
+        tags=["referral"],
+        summary="Publish the request of a referral",
+        status_code=201,
+        sync_to_thread=True,
+        responses=says(RequestView, 201),
+    )
+    def prepare_request(request: Req, data: JSONBody[RequestAsked]) -> Response[bytes]:
+        """Seal and publish a request; consent and referral then follow step by step, signed by the patient's wallet."""
+        may(request.user, Role.PHYSICIAN)
+        return once(context, request, data, lambda: node.prepare_request(request.user, data), status=201)
+
+    @post(
+        "/v1/emergencies",
+        tags=["referral"],
+        summary="Ask without the patient's word",
+        status_code=201,
+        sync_to_thread=True,
+        responses=says(EmergencyView, 201),
+    )
+    def open_emergency(request: Req, data: JSONBody[EmergencyAsked]) -> Response[bytes]:
+        """Name the patient to one custodian, sealed, and open an emergency access; it is reviewed afterwards."""
+        may(request.user, Role.PHYSICIAN)
+        return once(context, request, data, lambda: node.open_emergency(request.user, data), status=201)
+
+    @post(
         "/v1/referrals/{case:str}/result",
         tags=["referral"],
         summary="Answer a referral",
@@ -235,7 +265,10 @@ def _people(context: Context) -> list[HTTPRouteHandler]:
         referral = case_id(bytes.fromhex(case))
         return once(context, request, data, lambda: node.complete(request.user, referral, data), status=201)
 
-    return cast("list[HTTPRouteHandler]", [find_subject, register_wallet, risks, refer, complete])
+    return cast(
+        "list[HTTPRouteHandler]",
+        [find_subject, register_wallet, risks, refer, prepare_request, open_emergency, complete],
+    )
 
 
 def _audit(context: Context) -> list[HTTPRouteHandler]:

@@ -293,19 +293,13 @@ class WalletKeyView(View, frozen=True, kw_only=True):
     wrapped: Hex
 
 
-class ReferralAsked(Asked, frozen=True, kw_only=True):
-    """Refer a patient of this institution: request, consent on paper and referral in one go.
-
-    The caller is the physician who refers and who saw the paper signed.
-    """
+class RequestAsked(Asked, frozen=True, kw_only=True):
+    """Seal and publish the request of a referral; the consent is the patient's own affair, with a wallet."""
 
     subject: Hex
     receiver: Hex32
     purpose: Annotated[str, Meta(min_length=1, max_length=2_000)]
     """For the receiving physician; goes sealed."""
-    paper: Annotated[str, Meta(min_length=4, max_length=1_000_000)]
-    """The signed consent as scanned, Base64; goes sealed."""
-    paper_type: Annotated[str, Meta(pattern="^[a-z]+/[A-Za-z0-9.+-]+$", max_length=64)] = "application/pdf"
     urgency: Annotated[str, Meta(pattern="^(emergency|urgent|routine)$")] = "routine"
     specialty: Annotated[str, Meta(max_length=64)] = ""
     records: Annotated[tuple[Hex32, ...], Meta(max_length=31)] = ()
@@ -316,6 +310,45 @@ class ReferralAsked(Asked, frozen=True, kw_only=True):
     """How long the receiver may fetch."""
     language: Annotated[str, Meta(pattern="^(zh|en)$")] = "zh"
     """Of the consent's text."""
+
+
+class RequestView(View, frozen=True, kw_only=True):
+    """A request that stands in the catalogue, and what is to go along with it."""
+
+    request: Hex32
+    records: tuple[Hex32, ...]
+    deliveries: int
+    """N of the grant over the records."""
+
+
+class ReferralAsked(RequestAsked, frozen=True, kw_only=True):
+    """Refer a patient of this institution: request, consent on paper and referral in one go.
+
+    The caller is the physician who refers and who saw the paper signed.
+    """
+
+    paper: Annotated[str, Meta(min_length=4, max_length=1_000_000)]
+    """The signed consent as scanned, Base64; goes sealed."""
+    paper_type: Annotated[str, Meta(pattern="^[a-z]+/[A-Za-z0-9.+-]+$", max_length=64)] = "application/pdf"
+
+
+class EmergencyAsked(Asked, frozen=True, kw_only=True):
+    """Ask one custodian for a patient's records without the patient's word."""
+
+    custodian: Hex32
+    identifiers: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(min_length=1, max_length=16)
+    ]
+    """By what the custodian finds the patient, `system|value`; goes sealed to it alone."""
+    reason: Annotated[str, Meta(pattern="^(unconscious|no_time|cannot_speak_for_self|public_emergency)$")]
+    minutes: Annotated[int, Meta(ge=1, le=1_440)] = 240
+    """How long the access may last."""
+
+
+class EmergencyView(View, frozen=True, kw_only=True):
+    """An emergency access that was opened."""
+
+    case_id: Hex32
 
 
 class ReferralView(View, frozen=True, kw_only=True):
