@@ -13,7 +13,7 @@ from bench import ceilings, report
 from bench.report import Measurement
 from yilian.engine.tuning import ease_collector
 
-PARTS = ("machine", "growth")
+PARTS = ("machine", "growth", "ingest")
 
 
 def measurements(parts: tuple[str, ...]) -> Iterator[Measurement]:

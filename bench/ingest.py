@@ -6,8 +6,10 @@ resources a second with PostgreSQL on such a machine, unsealed (issue 3).
 
 from __future__ import annotations
 
+import io
 import os
 import resource
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,10 +42,7 @@ def measure() -> Iterator[Measurement]:
     """Give resources a second and the memory that an import adds."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        residents = place / "residents"
-        residents.mkdir()
-        for name, content in generate(RESIDENTS, SEED, ORGANISATIONS):
-            (residents / name).write_bytes(content)
+        residents = _archive(place / "residents.tar.gz")
         yield from _judge("FHIR ingest, made-up residents", ingest(residents, place / "one"))
         shared = Path(os.environ.get("YILIAN_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
         archive = shared / "01-fhir-synthea" / "synthea_r4_400.tar.xz"
@@ -64,6 +63,15 @@ def ingest(source: Path, folder: Path) -> ImportReport:
         return run_import(node.host("centre"), source, OrganisationTable(home.path / FILE_NAME, node.hosts))
     finally:
         node.close()
+
+
+def _archive(path: Path) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in generate(RESIDENTS, SEED, ORGANISATIONS):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
 
 
 def _judge(name: str, report: ImportReport) -> Iterator[Measurement]:
