@@ -9,6 +9,7 @@ from typing import Any
 from yilian.demo.consortium import REGULATOR
 from yilian.demo.faces import wait_until
 from yilian.demo.stage import Stage
+from yilian.demo.supervising import check_a_paper
 from yilian.demo.telling import INDENT, short
 
 CHINA = timezone(timedelta(hours=8))
@@ -59,6 +60,8 @@ def ask(stage: Stage) -> None:
             first=_time(steps[0]["time"]),
             last=_time(steps[-1]["time"]),
         )
+    check_a_paper(stage)
+    rest(stage)
     gaps = inspector.get("/v1/audit/unmatched")["rows"]
     if gaps:
         tell.say("unmatched_some", count=len(gaps))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from yilian.demo import auditing, founding, journeys, loading, refusals, wallets
+from yilian.demo import auditing, founding, journeys, loading, refusals, supervising, wallets
 from yilian.demo.process import MemoryWatch, NodeProcess, RunsNode
 from yilian.demo.report import Report, Seconds, count
 from yilian.demo.stage import Options, Stage
@@ -95,6 +95,7 @@ def _acts(stage: Stage) -> float:
     began = time.monotonic()
     journeys.refer_all(stage)
     refusals.refuse_all(stage, wallets.decide(stage))
+    supervising.have_an_emergency(stage)
     auditing.rest(stage)
     auditing.ask(stage)
     auditing.rest(stage)

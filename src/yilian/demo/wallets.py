@@ -10,11 +10,13 @@ from yilian.client.wallet import Wallet, opened_case_id
 from yilian.crypto.suite import sha256
 from yilian.demo.consortium import CENTRAL, LABORATORY, LAKESIDE, SECOND
 from yilian.demo.faces import Face, ids
+from yilian.demo.journeys import Journey, look, treat
 from yilian.demo.stage import Stage
 from yilian.demo.telling import short
 from yilian.errors import NotFoundError
 from yilian.ledger.cases import Patient
 from yilian.ledger.members import Role
+from yilian.node.care import RESULT_DELIVERIES
 from yilian.values import (
     DAY,
     EntryId,
@@ -26,9 +28,10 @@ from yilian.values import (
     op_id,
     unix_millis,
 )
-from yilian.workflows.consent.asking import POLICY_URI, text_digest
+from yilian.workflows.consent.asking import POLICY_URI, text_digest, treatment_policy
 from yilian.workflows.consent.model import Basis, GrantDelegate, GrantIssue, Propose, Sign
 from yilian.workflows.consent.policy import Access, Effect, Policy, Purpose, provision
+from yilian.workflows.referral.model import Create, Direction, Urgency
 
 MOST_TRIED, LEAST_ENTRIES = 8, 2
 LASTS = 90 * DAY
@@ -45,6 +48,7 @@ class Decided:
         self.wallet = _wallet(stage)
         shown = stage.done.shown
         self.entries = [entry for entry in shown.get("wallet_entries", "").split(",") if entry]
+        self.subject = ""
         self.consent = shown.get("wallet_consent", "")
         self.grant = shown.get("wallet_grant", "")
 
@@ -85,8 +89,9 @@ def decide(stage: Stage) -> Decided:
     stage.tell.chapter("wallet")
     _register(decided)
     stage.tell.say("wallet_made", name=stage.name(LAKESIDE), count=len(decided.entries))
-    _consent(decided)
+    decided.consent = _consent(decided)
     stage.tell.say("wallet_signed", consent=short(decided.consent))
+    _refer(decided)
     _grant_and_delegate(decided)
     stage.show(wallet_entries=",".join(decided.entries), wallet_consent=decided.consent, wallet_grant=decided.grant)
     stage.finish("wallet")
@@ -105,6 +110,7 @@ def _wallet(stage: Stage) -> Wallet:
 def _register(decided: Decided) -> None:
     """Find a resident with some records here, and register a phone's wallet."""
     face = decided.physician
+    # not of high risk: those are referred on paper
     subjects = [item["subject"] for item in face.get("/v1/screenings/risks") if item["risk_class"] != "high"]
     for subject in subjects[:MOST_TRIED]:
         asked = {"subject": subject, "exchange_key": decided.wallet.exchange_key.hex()}
@@ -116,6 +122,7 @@ def _register(decided: Decided) -> None:
         found = decided.wallet.entries(decided.chain, lambda entries: _look_up(face, entries))
         decided.entries = [item.entry.hex() for item in found]
         if len(decided.entries) >= LEAST_ENTRIES:
+            decided.subject = subject
             return
     raise NotFoundError(f"no resident of {LAKESIDE.slug} has {LEAST_ENTRIES} records: use more residents")
 
@@ -131,9 +138,9 @@ def _look_up(face: Face, entries: Sequence[EntryId]) -> dict[EntryId, object]:
     return found
 
 
-def _consent(decided: Decided) -> None:
-    """Put a policy to the patient; the wallet makes a key for this case alone and signs."""
-    stage, now, op = decided.stage, decided.now(), op_id(secrets.token_bytes(16))
+def _consent(decided: Decided) -> str:
+    """Let the wallet permit two hospitals and a laboratory to treat with these records, and to pass them on once."""
+    stage, now = decided.stage, decided.now()
     recipients = tuple(institution_id(bytes.fromhex(stage.id(place))) for place in (CENTRAL, SECOND, LABORATORY))
     policy = Policy(
         begins=now,
@@ -145,6 +152,12 @@ def _consent(decided: Decided) -> None:
         base=provision(Effect.PERMIT, Purpose.TREAT, recipients=recipients, custodians=(decided.id(),)),
         exceptions=(),
     )
+    return _signed(decided, policy)
+
+
+def _signed(decided: Decided, policy: Policy) -> str:
+    """Put a policy to the patient; the wallet makes a key for this case alone and signs. Gives the consent."""
+    stage, op = decided.stage, op_id(secrets.token_bytes(16))
     signer = decided.wallet.case_signer(opened_case_id(decided.chain, decided.id(), op))
     text = text_digest(stage.tell.language)
     command = Propose(
@@ -155,8 +168,50 @@ def _consent(decided: Decided) -> None:
         policy=policy,
         replaces=None,
     )
-    decided.consent = decided.physician.take(command, op_id=op.hex())["case_id"]
-    decided.physician.take_with(signer, Role.PATIENT, Sign(text=text, paper=None, paper_entry=None), decided.consent)
+    consent: str = decided.physician.take(command, op_id=op.hex())["case_id"]
+    decided.physician.take_with(signer, Role.PATIENT, Sign(text=text, paper=None, paper_entry=None), consent)
+    return consent
+
+
+def _refer(decided: Decided) -> None:
+    """Refer the patient under a consent of the wallet: the request is published, the wallet signs, no paper is needed."""
+    stage, op = decided.stage, op_id(secrets.token_bytes(16))
+    asked = {
+        "subject": decided.subject,
+        "receiver": stage.id(CENTRAL),
+        "purpose": stage.tell.words("notes", "purpose"),
+        "language": stage.tell.language,
+    }
+    made = decided.physician.post("/v1/referrals/requests", asked)
+    parameters = decided.physician.get("/v1/network/parameters")
+    receiver, now = institution_id(bytes.fromhex(stage.id(CENTRAL))), decided.now()
+    policy = treatment_policy(
+        referrer=decided.id(),
+        receiver=receiver,
+        result_kinds=parameters["referral.result_classes"],
+        begins=now,
+        ends=unix_millis(now + LASTS),
+        maximum=parameters["referral.request_deliveries"] + made["deliveries"] + RESULT_DELIVERIES,
+    )
+    consent = _signed(decided, policy)
+    # a key of this case alone, as for every case: keys link nothing
+    signer = decided.wallet.case_signer(opened_case_id(decided.chain, decided.id(), op))
+    command = Create(
+        receiver=receiver,
+        direction=Direction.UP,
+        urgency=Urgency.ROUTINE,
+        request=case_id(bytes.fromhex(made["request"])),
+        records=ids(made["records"]),
+        consent=case_id(bytes.fromhex(consent)),
+        deliveries=made["deliveries"],
+        view_until=unix_millis(now + LASTS // 2),
+        patient=Patient(key=signer.public_key, home=None),
+    )
+    case = decided.physician.take(command, op_id=op.hex())["case_id"]
+    journey = Journey(referrer=LAKESIDE, receiver=CENTRAL, subject=decided.subject)
+    look(stage, journey, case)
+    treat(stage, journey, case)
+    stage.tell.say("wallet_referred", name=stage.name(LAKESIDE), receiver=stage.name(CENTRAL), case=short(case))
 
 
 def _grant_and_delegate(decided: Decided) -> None:
