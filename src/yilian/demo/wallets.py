@@ -174,7 +174,7 @@ def _signed(decided: Decided, policy: Policy) -> str:
 
 
 def _refer(decided: Decided) -> None:
-    """Refer the patient under a consent of the wallet: the request is published, the wallet signs, no paper is needed."""
+    """Refer the patient under a consent of the wallet: the request is published, the wallet signs, without paper."""
     stage, op = decided.stage, op_id(secrets.token_bytes(16))
     asked = {
         "subject": decided.subject,
