@@ -85,6 +85,13 @@ def take(who: Who, client: Client, step: Step) -> Json:
     return client.sign_and_submit(draft, signer)
 
 
+def take_together(client: Client, second: str, home: Path, step: Step) -> Json:
+    """Take a step that two people sign, both with keys on the node."""
+    draft = client.draft(step.workflow, step.command, step.body, case_id=step.case, refs=step.refs)
+    with open_client(second, home) as other:
+        return client.submit(draft, [client.sign(draft), other.sign(draft)])
+
+
 def take_as_patient(client: Client, wallet: Wallet, step: Step) -> Json:
     """Take a step with the wallet's key of the case."""
     from yilian.values import case_id
@@ -291,6 +298,9 @@ def add_any_step(app: typer.Typer, workflow: str, example: str) -> None:
         *,
         body: Annotated[str, typer.Option(help=say("命令字段，JSON。", "Fields of the command, JSON."))] = "{}",
         ref: Annotated[list[str] | None, typer.Option(help=say("引用的案件。", "A case that it names."))] = None,
+        second: Annotated[
+            str, typer.Option(help=say("第二名签署人的访问文件。", "Access file of the second person who signs."))
+        ] = "",
         as_: As = "",
         home: HomeOption = HOME,
         key_file: DeviceKey = None,
@@ -301,7 +311,8 @@ def add_any_step(app: typer.Typer, workflow: str, example: str) -> None:
         with who.client() as client:
             refs = [client.resolve(one) for one in ref or ()]
             target = client.resolve(case) if case else None
-            show(take(who, client, Step(workflow, command, fields, case=target, refs=refs)))
+            taken = Step(workflow, command, fields, case=target, refs=refs)
+            show(take_together(client, second, home, taken) if second else take(who, client, taken))
 
     text = say("执行流程表中的任一步骤。", "Take any step of the workflow's tables.")
     app.command("step", help=f"{text}\n\nExample: {example}")(step)

@@ -158,6 +158,11 @@ class Client:
         answer: Json = self.post("/v1/submit", {"core": draft["core"], "persons": [dict(one) for one in persons]})
         return answer
 
+    def sign(self, draft: Mapping[str, Any]) -> Json:
+        """Have a draft signed with this person's key on the node: one of two signatures."""
+        signature: Json = self.post("/v1/sign", {"core": draft["core"]})
+        return signature
+
     def sign_and_submit(self, draft: Mapping[str, Any], *signers: Signer) -> Json:
         """Sign a draft with keys held here, and hand it in."""
         return self.submit(draft, [signature for signer in signers for signature in signed(draft, signer)])

@@ -7,11 +7,12 @@ from typing import Protocol
 import msgspec
 
 from yilian.crypto.suite import Signer
-from yilian.engine.gateway import Gateway
+from yilian.engine.gateway import Gateway, Signed
 from yilian.engine.port import Engine
 from yilian.ledger.block import Genesis
 from yilian.ledger.members import Role
 from yilian.ledger.registry import Registry
+from yilian.ledger.results import Answer
 from yilian.storage.port import Index
 from yilian.values import CaseId, EntryId, InstitutionId, KeyId
 from yilian.web.app.views import (
@@ -100,6 +101,15 @@ class NodeLike(Protocol):
 
     def signer(self, caller: Caller) -> Signer | None:
         """Give the caller's own key where this node holds it."""
+        ...
+
+    def send(self, caller: Caller, operation: Signed) -> Answer:
+        """Send an operation for the caller's institution, do what its command asks for beside it, give the answer.
+
+        Raises:
+            InvalidTransaction: it could not enter a block.
+            UnavailableError: the engine is busy or stopped.
+        """
         ...
 
     def find_answer(self, caller: Caller, key_hash: bytes) -> Kept | None:

@@ -13,7 +13,7 @@ from yilian.values import case_id
 from yilian.web.app.context import Context, Req, once, says
 from yilian.web.app.ledger import IdText, PathId
 from yilian.web.app.permits import may
-from yilian.web.app.steps import submit
+from yilian.web.app.steps import sign, submit
 from yilian.web.app.views import (
     AnswerView,
     AuditAsked,
@@ -33,6 +33,8 @@ from yilian.web.app.views import (
     ResultView,
     RiskView,
     ScreeningAsked,
+    SignAsked,
+    SignatureView,
     SubjectAsked,
     SubjectView,
     SubmitAsked,
@@ -75,7 +77,12 @@ def _signing(context: Context) -> list[HTTPRouteHandler]:
         """Put a drafted core with its persons' signatures into an envelope, and wait until it is durable."""
         return once(context, request, data, lambda: submit(context, request.user, data))
 
-    return cast("list[HTTPRouteHandler]", [submit_core])
+    @post("/v1/sign", tags=["ledger"], summary="Sign a draft", status_code=200, sync_to_thread=True)
+    def sign_core(request: Req, data: JSONBody[SignAsked]) -> SignatureView:
+        """Sign a drafted core with the caller's key that the node holds, for a step that two people sign."""
+        return sign(context, request.user, data.core)
+
+    return cast("list[HTTPRouteHandler]", [submit_core, sign_core])
 
 
 def _records(context: Context) -> list[HTTPRouteHandler]:

@@ -38,6 +38,7 @@ from yilian.web.app.views import (
     DraftView,
     Hex16,
     Hex32,
+    SignatureView,
     SignerAsked,
     SubmitAsked,
 )
@@ -83,8 +84,29 @@ def act(context: Context, request: Req, bound: Bound, data: Any) -> AnswerView: 
                 f"POST {request.url.path}/draft, sign its message there, and POST /v1/submit"
             )
         persons = (gateway.sign(draft.core, signer, caller.role),)
-    (answer,) = gateway.send([Signed(core=draft.core, persons=persons)])
+    answer = node.send(caller, Signed(core=draft.core, persons=persons))
     return answer_view(context, check(answer))
+
+
+def sign(context: Context, caller: Caller, core_hex: str) -> SignatureView:
+    """Sign a core with the caller's key that this node holds: for steps that two people sign.
+
+    Raises:
+        NoGrantError: the key lies on a device.
+        VerificationError: these bytes are no core.
+    """
+    signer = context.node.signer(caller)
+    if signer is None:
+        raise NoGrantError(f"the key of {caller.label} lies on a device, not on this node: sign the draft there")
+    core = bytes.fromhex(core_hex)
+    canonical.decode(core, Core)
+    made = context.node.gateway(caller).sign(core, signer, caller.role)
+    return SignatureView(
+        key_id=made.key_id.hex(),
+        role=made.role.value,
+        valid_until=made.valid_until,
+        signature=made.signature.hex(),
+    )
 
 
 def submit(context: Context, caller: Caller, data: SubmitAsked) -> AnswerView:
@@ -106,7 +128,7 @@ def submit(context: Context, caller: Caller, data: SubmitAsked) -> AnswerView:
         )
         for one in data.persons
     )
-    (answer,) = context.node.gateway(caller).send([Signed(core=core, persons=persons)])
+    answer = context.node.send(caller, Signed(core=core, persons=persons))
     return answer_view(context, check(answer))
 
 

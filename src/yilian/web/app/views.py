@@ -93,6 +93,21 @@ class PersonAsked(Asked, frozen=True, kw_only=True):
     signature: Hex64
 
 
+class SignAsked(Asked, frozen=True, kw_only=True):
+    """A drafted core to sign with the caller's key that the node holds: one of the signatures that a step needs."""
+
+    core: Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=40_000)]
+
+
+class SignatureView(View, frozen=True, kw_only=True):
+    """One person's signature over a core, as `submit` takes it."""
+
+    key_id: Hex32
+    role: str
+    valid_until: int
+    signature: Hex64
+
+
 class SubmitAsked(Asked, frozen=True, kw_only=True):
     """A drafted core with the signatures of the persons; none where the gateway key alone decides."""
 
