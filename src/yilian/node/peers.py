@@ -47,6 +47,8 @@ __all__ = ["PIECE", "PeerClient", "Peers", "peer_app"]
 
 PIECE = 1 << 20
 """Bytes of a blob that are read at once."""
+PIECE_OF_FILES = 2 * PIECE
+"""Bytes of an answer of several blobs that are read at once."""
 MAX_BODY = 64 << 10
 NO_GRANT = "NO_GRANT"
 REMEMBER_LEAF_S = 300.0
@@ -114,6 +116,11 @@ class _Files(msgspec.Struct, frozen=True, kw_only=True):
     """The whole blobs with these roots and sizes, each after its length."""
 
     blobs: tuple[tuple[bytes, int], ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes of the answer."""
+        return sum(FRAME + size for _, size in self.blobs)
 
 
 class _Door:
@@ -237,9 +244,13 @@ class _Door:
                     workflow="consent",
                 )
 
-    def _files(self, peer: InstitutionId, request: BlobsRequest) -> _Files:
+    def _files(self, peer: InstitutionId, request: BlobsRequest) -> _Reply | _Files:
         self._check_released(peer, request.grant, request.roots)
-        return _Files(blobs=tuple((root, self._host.blobs.size(root)) for root in request.roots))
+        files = _Files(blobs=tuple((root, self._host.blobs.size(root)) for root in request.roots))
+        if files.length > PIECE_OF_FILES:
+            return files
+        # few bytes are read here, on this thread, rather than piece by piece on others
+        return _Reply(body=b"".join(self._pieces(files)), media="application/octet-stream")
 
     def _leaf_hashes(self, root: bytes) -> _Reply:
         with self._host.blobs.open(root) as blob:
@@ -306,8 +317,7 @@ class _Door:
                 await send({"type": "http.response.body", "body": piece, "more_body": bool(left)})
 
     async def _send_files(self, files: _Files, send: Send) -> None:
-        total = sum(FRAME + size for _, size in files.blobs)
-        headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(total).encode())]
+        headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(files.length).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         pieces = self._pieces(files)
         while (piece := await asyncio.to_thread(next, pieces, b"")) != b"":
@@ -316,9 +326,10 @@ class _Door:
 
     def _pieces(self, files: _Files) -> Iterator[bytes]:
         """Read blobs of about 1 MiB together."""
-        piece = bytearray()
+        waiting: list[bytes] = []
+        length = 0
         for root, size in files.blobs:
-            piece += size.to_bytes(FRAME, "big")
+            waiting.append(size.to_bytes(FRAME, "big"))
             with self._host.blobs.open(root) as blob:
                 left = size
                 while left:
@@ -326,12 +337,14 @@ class _Door:
                     if not read:
                         raise UnavailableError(f"blob {root.hex()} ended early: run `yilian node check`")
                     left -= len(read)
-                    piece += read
-                    if len(piece) >= PIECE:
-                        yield bytes(piece)
-                        piece.clear()
-        if piece:
-            yield bytes(piece)
+                    length += len(read)
+                    waiting.append(read)
+                    if length >= PIECE:
+                        yield b"".join(waiting)
+                        waiting.clear()
+                        length = 0
+        if waiting:
+            yield b"".join(waiting)
 
 
 def _kind(error: Refused | NoGrantError) -> tuple[str, int]:

@@ -131,7 +131,7 @@ def recover(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
         key = host.vault.releases.find_key_of_use(use.header.id)
         if use.state != _U.DELIVERED or key is None:
             continue
-        in_hand = key.status == OneTimeKeyStatus.RESERVED
+        in_hand = key.status in {OneTimeKeyStatus.RESERVED, OneTimeKeyStatus.OPENED}
         if in_hand and node.clock() < use.fields.delivered + RECOVER_AFTER_MS:
             waiting.append(use.header.id)
         elif not _tried(use.header.id, receiving.conclude, host, use, beside=Beside(node, host)):

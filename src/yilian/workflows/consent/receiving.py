@@ -93,9 +93,18 @@ def fetch(
         UnavailableError: custodian or ledger did not answer; asking again goes on where it stopped.
     """
     started = time.monotonic()
-    asked = begin(recipient, peers, grant_id, entries=entries, person=signer.key_id, now=now, progress=progress)
+    asked = _bring(
+        recipient,
+        peers,
+        grant_id,
+        entries=entries,
+        person=signer.key_id,
+        now=now,
+        status=OneTimeKeyStatus.RESERVED,
+        progress=progress,
+    )
     signature = recipient.gateway.sign(asked.draft.core, signer, role)
-    fetched = finish(recipient, asked.draft, (signature,), beside=beside, timeout_s=timeout_s)
+    fetched = _send(recipient, asked.draft, (signature,), beside=beside, timeout_s=timeout_s)
     return msgspec.structs.replace(fetched, seconds=time.monotonic() - started)
 
 
@@ -110,20 +119,27 @@ def begin(
     progress: Progress = lambda _: None,
 ) -> Asked:
     """Bring M and ciphertext here, check both, and draft the reservation. Errors as `fetch`."""
+    status = OneTimeKeyStatus.ASKED
+    return _bring(recipient, peers, grant_id, entries=entries, person=person, now=now, status=status, progress=progress)
+
+
+def _bring(
+    recipient: Institution,
+    peers: Peers,
+    grant_id: CaseId,
+    *,
+    entries: Sequence[EntryId],
+    person: KeyId,
+    now: UnixMillis,
+    status: OneTimeKeyStatus,
+    progress: Progress,
+) -> Asked:
     grant = recipient.gateway.find(Grant, grant_id)
     if grant is None:
         raise NoGrantError(f"there is no grant {grant_id.hex()} on the ledger: ask the custodian for one")
     wanted = tuple(entries) or grant.fields.entries
     found = tuple(_entry(recipient, entry) for entry in wanted)
     pair = generate_x25519()
-    key = OneTimeKey(
-        public=pair.public_key,
-        private=pair.private_key,
-        grant=grant_id,
-        status=OneTimeKeyStatus.ASKED,
-        erase_after=now + DAY,
-    )
-    recipient.vault.releases.put_key(key)
     custodian = grant.fields.custodian
     request = ExchangeRequest(grant=grant_id, entries=wanted, one_time_key=pair.public_key, person=person)
     signed = peers.message(custodian, request)
@@ -150,7 +166,18 @@ def begin(
             message=message_hash(signed),
         )
     )
-    recipient.vault.releases.put_key(msgspec.structs.replace(key, use_id=draft.case_id, message=signed))
+    # Nothing is reserved before: key and M are durable together, and what was cut before is asked for anew.
+    recipient.vault.releases.put_key(
+        OneTimeKey(
+            public=pair.public_key,
+            private=pair.private_key,
+            grant=grant_id,
+            use_id=draft.case_id,
+            message=signed,
+            status=status,
+            erase_after=now + DAY,
+        )
+    )
     return Asked(draft=draft, grant=grant_id, entries=wanted, person=person)
 
 
@@ -165,6 +192,17 @@ def finish(
     """Send the signed reservation, wait for the ledger's delivery, and open. Errors as `fetch`."""
     # RESERVED: somebody here waits for the delivery; a key left ASKED is opened by the node as soon as it is delivered.
     _mark(recipient, draft.case_id, OneTimeKeyStatus.RESERVED)
+    return _send(recipient, draft, signatures, beside=beside, timeout_s=timeout_s)
+
+
+def _send(
+    recipient: Institution,
+    draft: Draft,
+    signatures: tuple[PersonSignature, ...],
+    *,
+    beside: Beside,
+    timeout_s: float,
+) -> Fetched:
     (answer,) = recipient.gateway.send([Signed(core=draft.core, persons=signatures)])
     try:
         check(answer)
@@ -208,17 +246,47 @@ def conclude(recipient: Institution, use: Found[Use], *, beside: Beside) -> Fetc
         if use.state == UseState.RELEASED:
             recipient.gateway.send(beside(use))
         return _outcome(use, use.fields.disputed)
-    copies, wrong = _open_all(recipient, use, key)
+    copies, wrong = open_delivered(recipient, use, key)
     with recipient.vault.transaction():
         releases.put_copies(copies)
         releases.put_key(
             msgspec.structs.replace(key, status=OneTimeKeyStatus.OPENED, erase_after=use.fields.dispute_until)
         )
+        behind = beside(use)
     command = UseDispute(entries=tuple(wrong), reason=min(wrong.values(), key=_gravest)) if wrong else UseConfirm()
     draft = recipient.gateway.draft(command, use.header.id, version=use.header.version)
-    recipient.gateway.send([Signed(core=draft.core), *beside(use)])
+    recipient.gateway.send([Signed(core=draft.core), *behind])
     now = recipient.gateway.find(Use, use.header.id)
     return _outcome(now if now is not None else use, tuple(wrong))
+
+
+def open_delivered(
+    recipient: Institution, use: Found[Use], key: OneTimeKey
+) -> tuple[list[ReceivedCopy], dict[EntryId, DisputeReason]]:
+    """Open what a use delivered from the ciphertext here: (copies of what holds, what is wrong with the others).
+
+    Raises:
+        VerificationError: the ciphertext here was damaged since it was checked: fetch it again.
+    """
+    _, message = parse_message(key.message)
+    copies: list[ReceivedCopy] = []
+    wrong: dict[EntryId, DisputeReason] = {}
+    for item in message.items:
+        opened = _open(recipient, use, message, item, private=key.private)
+        if isinstance(opened, DisputeReason):
+            wrong[item.key.entry] = opened
+            continue
+        copies.append(
+            ReceivedCopy(
+                entry_id=item.key.entry,
+                use_id=use.header.id,
+                root=item.key.root,
+                data_key=opened.data_key,
+                salt=opened.slip.salt,
+                true_size=opened.slip.true_size,
+            )
+        )
+    return copies, wrong
 
 
 def gateway_key(recipient: Institution, signed: bytes, custodian: InstitutionId) -> bytes:
@@ -256,30 +324,6 @@ class _Sink:
     def write(self, data: bytes) -> int:
         self._commitment.update(data)
         return len(data)
-
-
-def _open_all(
-    recipient: Institution, use: Found[Use], key: OneTimeKey
-) -> tuple[list[ReceivedCopy], dict[EntryId, DisputeReason]]:
-    _, message = parse_message(key.message)
-    copies: list[ReceivedCopy] = []
-    wrong: dict[EntryId, DisputeReason] = {}
-    for item in message.items:
-        opened = _open(recipient, use, message, item, private=key.private)
-        if isinstance(opened, DisputeReason):
-            wrong[item.key.entry] = opened
-            continue
-        copies.append(
-            ReceivedCopy(
-                entry_id=item.key.entry,
-                use_id=use.header.id,
-                root=item.key.root,
-                data_key=opened.data_key,
-                salt=opened.slip.salt,
-                true_size=opened.slip.true_size,
-            )
-        )
-    return copies, wrong
 
 
 def _open(

@@ -194,18 +194,19 @@ def answer_reservations(
     """
     operations: list[Signed] = []
     deciding: list[tuple[Found[Use], MessageMade | Declined]] = []
-    for use in uses:
-        if use.fields.custodian != custodian.id or use.state != UseState.RESERVED or now >= use.fields.lease_end:
-            continue
-        decision = judge_reservation(custodian, use)
-        deciding.append((use, decision))
-        if isinstance(decision, Declined):
-            operations.append(_draft(custodian, UseDecline(reason=decision.reason), use))
-            continue
-        delivering = msgspec.structs.replace(decision, status=MessageStatus.DELIVERING, use_id=use.header.id)
-        custodian.vault.releases.put_message(delivering)
-        operations.append(_draft(custodian, UseDeliver(mask=digest(decision.mask)), use))
-        operations.extend(beside(use))
+    with custodian.vault.transaction():  # all that is noted before masks leave is durable in one step
+        for use in uses:
+            if use.fields.custodian != custodian.id or use.state != UseState.RESERVED or now >= use.fields.lease_end:
+                continue
+            decision = judge_reservation(custodian, use)
+            deciding.append((use, decision))
+            if isinstance(decision, Declined):
+                operations.append(_draft(custodian, UseDecline(reason=decision.reason), use))
+                continue
+            delivering = msgspec.structs.replace(decision, status=MessageStatus.DELIVERING, use_id=use.header.id)
+            custodian.vault.releases.put_message(delivering)
+            operations.append(_draft(custodian, UseDeliver(mask=digest(decision.mask)), use))
+            operations.extend(beside(use))
     if not operations:
         return []
     lease_end = min(use.fields.lease_end for use, _ in deciding)
