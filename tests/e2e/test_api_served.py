@@ -280,6 +280,24 @@ def test_a_core_without_signatures_wants_the_scope_of_the_node(officer: Client, 
     assert officer.submit(draft, [])["state"] == "proposed"
 
 
+def test_two_officers_sign_one_step_together(imported: Served) -> None:
+    inspector, second = imported.client("bureau-inspector"), imported.client("bureau-second-officer")
+    with inspector, second:
+        centre = inspector.institution("centre")
+        asked = {"legal_basis": "law", "institutions": [centre], "period_from": 20_000, "period_to": 21_000}
+        case = inspector.act("audit", "inspection.open", asked | {"question": "00" * 32})["case_id"]
+        second.act("audit", "inspection.approve_scope", {}, case_id=case)
+        inspector.act("audit", "inspection.export", {"manifest": "00" * 32}, case_id=case)
+        inspector.act("audit", "inspection.find", {"finding": "00" * 32, "severity": "minor"}, case_id=case)
+        with pytest.raises(NoGrantError, match="with second_officer"):
+            inspector.act("audit", "inspection.close", {"grants": []}, case_id=case)
+        draft = inspector.draft("audit", "inspection.close", {"grants": []}, case_id=case)
+
+        closed = inspector.submit(draft, [inspector.sign(draft), second.sign(draft)])
+
+    assert closed["state"] == "closed"
+
+
 # ------------------------------------------------------------------------------------------------------------ raw route
 
 

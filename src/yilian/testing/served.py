@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from yilian.node.home import Home, InstitutionSpec
 from yilian.node.network import NetworkSpec, found_demo
 from yilian.node.run import RunningNode, run_node
 from yilian.node.settings import ApiSettings, PeerSettings, Settings
+from yilian.values import UnixMillis
 
 READY_TIMEOUT_S = 60.0
 NETWORK = NetworkSpec(
@@ -38,6 +39,9 @@ SETTINGS = Settings(
 )
 
 
+Found = Callable[[Home, Settings, NetworkSpec, UnixMillis], object]
+
+
 class Served:
     """A node that serves. `client` gives a person's access, such as `client("centre-physician")`."""
 
@@ -49,7 +53,8 @@ class Served:
 
     def access_file(self, name: str) -> Path:
         """Give the access file of a person, named `<institution>-<label>`."""
-        return self.home.clients / f"{name}.toml"
+        file = self.home.clients / f"{name}.toml"
+        return file if file.is_file() else self.home.people / f"{name}.toml"
 
     def client(self, name: str, *, language: str = "en") -> Client:
         """Give a person's access."""
@@ -61,14 +66,18 @@ class Served:
 
 
 @contextmanager
-def serve(folder: Path, network: NetworkSpec = NETWORK, settings: Settings = SETTINGS) -> Iterator[Served]:
+def serve(
+    folder: Path, network: NetworkSpec = NETWORK, settings: Settings = SETTINGS, *, found: Found = found_demo
+) -> Iterator[Served]:
     """Found a network in a folder and run its node until the block ends.
+
+    `found` is `network.found` where people keep their keys on devices, as they do outside demos.
 
     Raises:
         UnavailableError: it was not ready in a minute.
     """
     home = Home(folder / "home")
-    found_demo(home, settings, network, now())
+    found(home, settings, network, now())
     stop, ready = threading.Event(), threading.Event()
     running: list[RunningNode] = []
     problems: list[BaseException] = []

@@ -38,7 +38,9 @@ def signing_of(bound: Bound, found: Found[Case] | None, caller: Caller) -> Signi
     Raises:
         NoGrantError: no alternative is for the caller's role, or it takes more than one signature.
     """
-    rows = bound.moving if found is not None else bound.opening or bound.moving
+    rows = bound.opening or bound.moving
+    if found is not None:
+        rows = tuple(row for row in bound.moving if found.state in row.from_states) or bound.moving or rows
     alternatives = [one for row in rows for one in row.who.alternatives]
     fitting = [one for one in alternatives if fits(one, found, caller)]
     fitting = fitting or [one for one in alternatives if fits_role(one, caller)]
