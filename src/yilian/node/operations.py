@@ -14,13 +14,14 @@ import msgspec
 
 from yilian.clinic.screening import RiskClass
 from yilian.crypto.suite import Signer
-from yilian.engine.gateway import Gateway
+from yilian.engine.gateway import Gateway, Signed
 from yilian.engine.port import Engine
 from yilian.errors import ConflictError, NoGrantError, NotFoundError, SettingsError, UnavailableError
 from yilian.ledger.block import Genesis, member_id
 from yilian.ledger.members import Role
 from yilian.ledger.registry import Registry
-from yilian.node import care, exchange, screening
+from yilian.ledger.results import Answer as OperationAnswer
+from yilian.node import care, exchange, notices, screening
 from yilian.node.compose import Node
 from yilian.node.host import Host
 from yilian.node.imports import run_import
@@ -134,6 +135,13 @@ class NodeApi:
         """Give the caller's own key where this node holds it."""
         person = self._host(caller).person_of_key(caller.key_id)
         return None if person is None else person.signer
+
+    def send(self, caller: Caller, operation: Signed) -> OperationAnswer:
+        """Send an operation; who is to know of it directly is told without waiting for either."""
+        host = self._host(caller)
+        notices.give(self.node, host, operation)
+        (answer,) = host.gateway.send([operation])
+        return answer
 
     def find_answer(self, caller: Caller, key_hash: bytes) -> Kept | None:
         """Give the answer kept under an idempotency key."""

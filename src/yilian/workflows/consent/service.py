@@ -12,7 +12,7 @@ from yilian import canonical
 from yilian.crypto.intl import hpke_unwrap, hpke_wrap
 from yilian.crypto.suite import framed, tagged_hash
 from yilian.engine.gateway import check
-from yilian.errors import NoGrantError, NotFoundError, UnavailableError
+from yilian.errors import NoGrantError, NotFoundError, UnavailableError, VerificationError
 from yilian.ledger.cases import Found
 from yilian.ledger.results import Answer
 from yilian.storage.vault.releases import Note, NoteKind, ReceivedCopy
@@ -52,41 +52,38 @@ def stop(custodian: Institution, sender: InstitutionId, case: CaseId, now: UnixM
         NotFoundError: no such case here.
         NoGrantError: the sender is neither its proposer, its home, its issuer nor its recipient.
     """
-    consent, grant = custodian.gateway.find(Consent, case), custodian.gateway.find(Grant, case)
-    found: Found[Consent] | Found[Grant] | None = consent if consent is not None else grant
-    if found is None:
+    speakers = _speakers(custodian, case)
+    if speakers is None:
         raise NotFoundError(f"there is no consent or grant {case.hex()}: check the id")
-    patient = found.header.patient
-    speakers = {patient.home if patient is not None else None}
-    if consent is not None:
-        speakers.add(consent.fields.institution)
-    if grant is not None:
-        speakers |= {grant.fields.issuer, grant.fields.recipient}
     if sender not in speakers:
         raise NoGrantError(f"{sender.hex()} does not speak for case {case.hex()}: let its home or proposer say it")
     custodian.vault.releases.put_note(Note(about=case, kind=NoteKind.STOP, by=sender, time=now))
 
 
-def tell_custodians(sender: Institution, peers: Peers, case: CaseId) -> tuple[InstitutionId, ...]:
-    """Tell every custodian concerned of a revocation directly, and give those that could not be reached.
-
-    The block tells them too; this only makes it sooner.
-    """
+def custodians_to_tell(sender: Institution, case: CaseId) -> tuple[InstitutionId, ...]:
+    """Give the other custodians whom a revocation concerns; none where they would not take the sender's word."""
+    speakers = _speakers(sender, case)
+    if speakers is None or sender.id not in speakers:
+        return ()
     grant = sender.gateway.find(Grant, case)
     if grant is not None:
         custodians: Sequence[InstitutionId] = (grant.fields.custodian,)
     else:
         row = sender.gateway.engine.reads().register(Attestations, case)
         custodians = row.custodians if row is not None else ()
-    unreached: list[InstitutionId] = []
-    for custodian in custodians:
-        if custodian == sender.id:
-            continue
-        try:
-            peers.revocation(custodian, RevocationNotice(case=case))
-        except (UnavailableError, NoGrantError, NotFoundError):
-            unreached.append(custodian)
-    return tuple(unreached)
+    return tuple(custodian for custodian in custodians if custodian != sender.id)
+
+
+def tell_custodian(peers: Peers, custodian: InstitutionId, case: CaseId) -> bool:
+    """Tell a custodian of a revocation directly, and say whether it stops now.
+
+    The block tells it too; this only makes it sooner.
+    """
+    try:
+        peers.revocation(custodian, RevocationNotice(case=case))
+    except (UnavailableError, NoGrantError, NotFoundError, VerificationError):
+        return False
+    return True
 
 
 def attest(custodian: Institution, consent: CaseId) -> Answer | None:
@@ -133,6 +130,21 @@ def open_identity(institution: Institution, case: CaseId, sealed: bytes) -> Iden
 def identity_digest(sealed: bytes) -> Digest:
     """Name a sealed identity: what `emergency.open` puts on the ledger."""
     return tagged_hash(IDENTITY_TAG, sealed)
+
+
+def _speakers(institution: Institution, case: CaseId) -> set[InstitutionId | None] | None:
+    """Give who may say that a consent or grant is revoked; None where there is no such case."""
+    consent, grant = institution.gateway.find(Consent, case), institution.gateway.find(Grant, case)
+    found: Found[Consent] | Found[Grant] | None = consent if consent is not None else grant
+    if found is None:
+        return None
+    patient = found.header.patient
+    speakers = {patient.home if patient is not None else None}
+    if consent is not None:
+        speakers.add(consent.fields.institution)
+    if grant is not None:
+        speakers |= {grant.fields.issuer, grant.fields.recipient}
+    return speakers
 
 
 def _copies(party: Institution, entries: tuple[EntryId, ...]) -> list[ReceivedCopy]:
