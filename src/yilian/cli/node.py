@@ -98,6 +98,7 @@ def start(
     """Run the node."""
     import msgspec
 
+    from yilian.engine.tuning import ease_collector
     from yilian.node.home import Home
     from yilian.node.run import RunningNode, run_node
     from yilian.node.settings import load
@@ -115,6 +116,7 @@ def start(
         if not is_json():
             note(say("按 Ctrl-C 停止。", "Ctrl-C stops it."))
 
+    ease_collector()
     run_node(place, settings, on_ready=ready)
 
 

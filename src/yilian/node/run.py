@@ -41,7 +41,9 @@ from yilian.node.home import (
 )
 from yilian.node.host import Host, PersonKey
 from yilian.node.settings import Settings
+from yilian.storage.vault.records import RecordStatus
 from yilian.values import case_id, public_key
+from yilian.workflows.catalog.service import publish_prepared
 from yilian.workflows.governance.interface import possession_message
 
 JOIN_TIMEOUT_S = 60.0
@@ -87,6 +89,9 @@ class RunningNode:
         listener = listen(node.settings.api.host, node.settings.api.port)
         self._api = Door(ControlApp(create_app(NodeApi(node)), self, self._token), listener)
         await self._api.open()
+        for host in node.hosts.values():
+            if self._is_member(host):
+                self._repair(host)
         self._announce()
         _LOG.info("ready", height=node.engine.head().height, chain=node.chain.hex(), port=self._api.port)
 
@@ -196,6 +201,11 @@ class RunningNode:
         }
 
     # --------------------------------------------------------------------------------------------------- helpers
+
+    def _repair(self, host: Host) -> None:
+        """Publish what an earlier start sealed and did not get to publish."""
+        if next(iter(host.vault.records.with_status(RecordStatus.PREPARED)), None) is not None:
+            self.node.jobs.start(host, "repair", lambda _: {"published": publish_prepared(host).landed})
 
     def _submit_join(
         self, host: Host, institution: Institution, invitation: joining.Invitation, possession: bytes
