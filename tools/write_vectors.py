@@ -360,7 +360,7 @@ def message_vector() -> dict[str, Any]:
     pad = hkdf(mask, frame("yilian/mask/v1", entry))
     masked = bytes(one ^ other for one, other in zip(key, pad, strict=True))
     wrapped = _hpke_seal(one_time.public_key(), seed("ephemeral key"), masked, info)
-    slip = canonical.encode([salt, 5, "application/fhir+json", 2500])
+    slip = canonical.encode([salt, 5, ["PSY"], "application/fhir+json", 2500])
     slip_key, nonce = hkdf(key, frame("yilian/slip/v1", info)), seed("slip nonce")[:12]
     sealed_slip = b"\x01" + nonce + AESGCM(slip_key).encrypt(nonce, slip, info)
     payload = canonical.encode(
@@ -393,7 +393,13 @@ def message_vector() -> dict[str, Any]:
         "one_time_public_key": one_time.public_key().public_bytes_raw().hex(),
         "mask": mask.hex(),
         "data_key": key.hex(),
-        "slip": {"salt": salt.hex(), "level": 5, "content_type": "application/fhir+json", "true_size": 2500},
+        "slip": {
+            "salt": salt.hex(),
+            "level": 5,
+            "sensitivity": ["PSY"],
+            "content_type": "application/fhir+json",
+            "true_size": 2500,
+        },
     }
 
 

@@ -283,6 +283,7 @@ def test_a_message_is_checked_before_and_opened_after_the_mask(message: Vector) 
     assert opened.slip == Slip(
         salt=bytes.fromhex(slip["salt"]),
         level=slip["level"],
+        sensitivity=tuple(slip["sensitivity"]),
         content_type=slip["content_type"],
         true_size=slip["true_size"],
     )

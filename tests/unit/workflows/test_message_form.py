@@ -33,7 +33,8 @@ ONE_TIME = generate_x25519()
 MASK = new_mask()
 KEYS = (new_data_key(), new_data_key())
 SLIPS = tuple(
-    Slip(salt=new_salt(), level=level, content_type="application/fhir+json", true_size=1000 + level) for level in (3, 5)
+    Slip(salt=new_salt(), level=level, sensitivity=("PSY",), content_type="application/fhir+json", true_size=level)
+    for level in (3, 5)
 )
 LISTED = tuple(
     Listed(entry=case_id(sha256(b"entry", name)), root=sha256(b"root", name), commitment=sha256(b"commitment", name))

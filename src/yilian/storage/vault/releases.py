@@ -79,6 +79,8 @@ class ReceivedCopy(msgspec.Struct, frozen=True, kw_only=True):
     data_key: bytes
     salt: bytes
     true_size: int
+    level: int = 4
+    sensitivity: tuple[str, ...] = ()
 
 
 class NoteKind(StrEnum):
@@ -96,6 +98,9 @@ class NoteKind(StrEnum):
     """The referrer's push of a referral was acknowledged."""
     CASE_SUBJECT = "CASE_SUBJECT"
     """Which patient of this institution a case is about: the reference of the registration."""
+    PATIENT_TO_TELL = "PATIENT_TO_TELL"
+    """A grant was issued by law on an own entry: its patient is to be told, unless the legal basis forbids it; the
+    body is the reference of the registration."""
     SCREENING = "SCREENING"
     """The latest screening of a patient, in JSON; `about` is a blind index of the registration."""
 

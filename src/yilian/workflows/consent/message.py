@@ -18,7 +18,7 @@ from yilian.crypto.keyfile import open_with_key, seal_with_key
 from yilian.crypto.mask import MaskedKey, ReleaseContext, unwrap_masked, wrap_masked
 from yilian.crypto.suite import SuiteId, derive_key, framed, tagged_hash
 from yilian.errors import VerificationError
-from yilian.values import CaseId, Digest, EntryId, InstitutionId, KeyId, Natural, PublicKey
+from yilian.values import CaseId, Digest, EntryId, InstitutionId, KeyId, Natural, PublicKey, Word
 
 VERSION: Final = 1
 MESSAGE_TAG: Final = "yilian/message/v1"
@@ -33,6 +33,8 @@ class Slip(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_un
     """Salt of the commitment on the ledger."""
     level: Annotated[int, Meta(ge=1, le=5)]
     """The true level; 5 shows as 4 on the ledger."""
+    sensitivity: Annotated[tuple[Word, ...], Meta(max_length=16)]
+    """Why it is sensitive (HIV, PSY, ETH ...): as good as a diagnosis, so never on the ledger."""
     content_type: Annotated[str, Meta(min_length=1, max_length=128)]
     true_size: Natural
     """Bytes before padding."""

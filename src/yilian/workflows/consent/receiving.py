@@ -284,6 +284,8 @@ def open_delivered(
                 data_key=opened.data_key,
                 salt=opened.slip.salt,
                 true_size=opened.slip.true_size,
+                level=opened.slip.level,
+                sensitivity=opened.slip.sensitivity,
             )
         )
     return copies, wrong

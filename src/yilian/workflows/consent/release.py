@@ -237,7 +237,13 @@ def _item(custodian: Institution, terms: Terms, record: Record, mask: bytes) -> 
     entry = custodian.gateway.find(Entry, record.entry_id)
     if entry is None or entry.fields.root != record.root:
         raise NotFoundError(f"entry {record.entry_id.hex()} is not what the vault holds: run `yilian node check`")
-    slip = Slip(salt=record.salt, level=record.level, content_type=record.content_type, true_size=record.true_size)
+    slip = Slip(
+        salt=record.salt,
+        level=record.level,
+        sensitivity=record.sensitivity,
+        content_type=record.content_type,
+        true_size=record.true_size,
+    )
     return make_item(terms, listed(entry), record.data_key, slip, mask=mask)
 
 
