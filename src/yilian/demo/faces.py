@@ -9,7 +9,7 @@ from typing import Any
 
 from yilian.client.http import Client, Json
 from yilian.crypto.suite import Signer
-from yilian.errors import UnavailableError
+from yilian.errors import UnavailableError, VerificationError
 from yilian.ledger.cases import Command
 from yilian.ledger.registry import Registry
 from yilian.node.network import AccessFile
@@ -44,6 +44,17 @@ class Face(Client):
         signers = [(signer.key_id.hex(), role)]
         draft = self.draft(bound.workflow.name, bound.word, to_json(command), case_id=case, signers=signers)
         return self.sign_and_submit(draft, signer)
+
+    def get_records(self, grant: str) -> Json:
+        """Fetch all entries of a grant; with a draft in it where a device must sign first.
+
+        Raises:
+            VerificationError: the custodian declined, or a record was not as committed.
+        """
+        found = self.fetch(grant)
+        if not found["verified"] and found["draft"] is None:
+            raise VerificationError(f"grant {grant} ended {found['state']} {found['reason']}, expected all verified")
+        return found
 
     def wait_for(self, case: str, *states: str, timeout_s: float = TIMEOUT_S) -> Json:
         """Wait until a case is in one of these states, and give it; UnavailableError where the time is over."""

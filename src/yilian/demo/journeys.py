@@ -122,7 +122,7 @@ def treat(stage: Stage, journey: Journey, case: str) -> None:
     receiver, tell = stage.face(journey.receiver, "physician"), stage.tell
     receiver.take(Accept(), case)
     fields = receiver.case(case)["fields"]
-    fetched = receiver.fetch(fields["grants"][1])
+    fetched = receiver.get_records(fields["grants"][1])
     tomorrow = day_of(unix_millis(receiver.get("/v1/ledger")["time"] + DAY))
     receiver.take(Schedule(day=tomorrow), case)
     receiver.take(Arrive(), case)
@@ -152,7 +152,7 @@ def look(stage: Stage, journey: Journey, case: str) -> None:
     """Wait until a referral was verified and received, then fetch and read the request."""
     receiver = stage.face(journey.receiver, "physician")
     fields = receiver.wait_for(case, State.RECEIVED)["fields"]
-    receiver.fetch(fields["grants"][0])
+    receiver.get_records(fields["grants"][0])
     content = receiver.record(fields["request"])
     if journey.turn == _TOLD:
         stage.tell.say("received", receiver=stage.name(journey.receiver))
@@ -162,7 +162,7 @@ def look(stage: Stage, journey: Journey, case: str) -> None:
 def _close(stage: Stage, journey: Journey, case: str) -> None:
     referrer = stage.face(journey.referrer, "physician")
     fields = referrer.wait_for(case, State.COMPLETED)["fields"]
-    use = referrer.fetch(fields["grants"][2])["use_id"]
+    use = referrer.get_records(fields["grants"][2])["use_id"]
     referrer.take(Acknowledge(), case, refs=[use])
     if journey.turn == _TOLD:
         stage.tell.detail("closed", name=stage.name(journey.referrer), case=short(case))

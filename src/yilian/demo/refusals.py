@@ -66,7 +66,7 @@ class _Refusals:
 
     def _strangers(self) -> None:
         other, entry = self.stage.name(SECOND), short(self.entry)
-        self._refused("stranger_edge", lambda: self.stranger.fetch(self.decided.grant), name=other, entry=entry)
+        self._refused("stranger_edge", lambda: self.stranger.get_records(self.decided.grant), name=other, entry=entry)
         command = UseReserve(
             grant=case_id(bytes.fromhex(self.decided.grant)),
             purpose=Purpose.TREAT,
@@ -90,20 +90,20 @@ class _Refusals:
 
     def _exhausted(self, tablet: Face, device: Signer) -> None:
         grant = self.decided.issue(self.stage.id(CENTRAL), [self.entry], deliveries=1)
-        held = tablet.fetch(grant)["draft"]
-        self.hospital.fetch(grant)
+        held = tablet.get_records(grant)["draft"]
+        self.hospital.get_records(grant)
         self._late("exhausted", Refusal.DELIVERIES_SPENT, lambda: tablet.sign_and_submit(held, device))
 
     def _expired(self, tablet: Face, device: Signer) -> None:
         grant = self.decided.issue(self.stage.id(CENTRAL), [self.entry], deliveries=2, lasts=EXPIRES_IN_MS)
-        held = tablet.fetch(grant)["draft"]
+        held = tablet.get_records(grant)["draft"]
         ends = tablet.case(grant)["fields"]["ends"]
         wait_until(lambda: time.time_ns() // 1_000_000 > ends + 1, "the grant to expire")
         self._late("expired", Refusal.GRANT_EXPIRED, lambda: tablet.sign_and_submit(held, device))
 
     def _revoked(self, tablet: Face, device: Signer) -> None:
         grant = self.decided.issue(self.stage.id(CENTRAL), [self.entry], deliveries=2)
-        held = tablet.fetch(grant)["draft"]
+        held = tablet.get_records(grant)["draft"]
         signer = self.decided.wallet.case_signer(case_id(bytes.fromhex(self.decided.consent)))
         self.decided.physician.take_with(signer, Role.PATIENT, Revoke(paper=None), self.decided.consent)
         self._late("revoked", Refusal.GRANT_REVOKED, lambda: tablet.sign_and_submit(held, device))
@@ -114,8 +114,8 @@ class _Refusals:
         file = self.stage.home.folder(LAKESIDE.slug) / "blobs" / root[:2] / root[2:]
         name = self.stage.name(SECOND)
         with _flipped(file):
-            self._refused("tampered", lambda: self.stranger.fetch(grant), kind=VerificationError, name=name)
-        self.stranger.fetch(grant)
+            self._refused("tampered", lambda: self.stranger.get_records(grant), kind=VerificationError, name=name)
+        self.stranger.get_records(grant)
         self.tell.say("untampered")
 
     def _late(self, key: str, refusal: Refusal, submit: Callable[[], object]) -> None:

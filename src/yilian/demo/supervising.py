@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from yilian.crypto.suite import sha256
-from yilian.demo.consortium import PLACES, REGULATOR, Place
+from yilian.demo.consortium import HOSPITALS, PLACES, REGULATOR, Place
 from yilian.demo.stage import Stage
 from yilian.demo.telling import short
 from yilian.errors import NotFoundError
@@ -15,6 +15,7 @@ from yilian.values import case_id
 from yilian.workflows.audit.model import JudgePaper, OpenPaper, RequestPaper, Verdict
 from yilian.workflows.consent.emergency_model import (
     EmergencyClose,
+    EmergencyCosign,
     EmergencyJudge,
     EmergencyNotify,
     EmergencyState,
@@ -40,8 +41,14 @@ def have_an_emergency(stage: Stage) -> None:
     }
     case = physician.post("/v1/emergencies", asked)["case_id"]
     tell.say("emergency_opened", receiver=stage.name(hospital), case=short(case), name=stage.name(home))
+    if physician.wait_for(case, EmergencyState.EMERGENCY_ACTIVE, EmergencyState.AWAITING_COSIGNATURE)["state"] != (
+        EmergencyState.EMERGENCY_ACTIVE
+    ):
+        other = next(place for place in HOSPITALS if place is not hospital)
+        stage.face(other, "physician").take(EmergencyCosign(), case)
+        tell.detail("emergency_cosigned", name=stage.name(other))
     found = physician.wait_for(case, EmergencyState.EMERGENCY_ACTIVE)
-    fetched = physician.fetch(found["fields"]["grant"])
+    fetched = physician.get_records(found["fields"]["grant"])
     physician.take(EmergencyClose(), case)
     tell.say(
         "emergency_matched",
@@ -67,7 +74,7 @@ def check_a_paper(stage: Stage) -> None:
     fields = auditor.case(case)["fields"]
     home = _place(stage, fields["home"])
     stage.face(home, "data-officer").take(OpenPaper(), case)
-    auditor.fetch(auditor.case(case)["fields"]["grant"])
+    auditor.get_records(auditor.case(case)["fields"]["grant"])
     scan = auditor.record(fields["entry"])
     verdict = Verdict.MATCHES if scan.startswith(b"%PDF") else Verdict.OTHER_PAPER
     auditor.take(JudgePaper(verdict=verdict), case)

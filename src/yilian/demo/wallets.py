@@ -89,9 +89,9 @@ def decide(stage: Stage) -> Decided:
     stage.tell.chapter("wallet")
     _register(decided)
     stage.tell.say("wallet_made", name=stage.name(LAKESIDE), count=len(decided.entries))
+    _refer(decided)
     decided.consent = _consent(decided)
     stage.tell.say("wallet_signed", consent=short(decided.consent))
-    _refer(decided)
     _grant_and_delegate(decided)
     stage.show(wallet_entries=",".join(decided.entries), wallet_consent=decided.consent, wallet_grant=decided.grant)
     stage.finish("wallet")
@@ -183,6 +183,8 @@ def _refer(decided: Decided) -> None:
         "language": stage.tell.language,
     }
     made = decided.physician.post("/v1/referrals/requests", asked)
+    # what may go along without a leave of its own: none of level 5, which only the custodian can tell
+    decided.entries = made["records"]
     parameters = decided.physician.get("/v1/network/parameters")
     receiver, now = institution_id(bytes.fromhex(stage.id(CENTRAL))), decided.now()
     policy = treatment_policy(
@@ -222,11 +224,11 @@ def _grant_and_delegate(decided: Decided) -> None:
     stage.tell.say(
         "granted", name=stage.name(LAKESIDE), receiver=stage.name(CENTRAL), entries=len(entries), deliveries=8
     )
-    hospital.fetch(decided.grant)
+    hospital.get_records(decided.grant)
     fields = hospital.case(decided.grant)["fields"]
     hospital.take(delegation(decided, entries[:1], ends=fields["ends"], deliveries=2), decided.grant)
     (child,) = hospital.pages("/v1/cases", kind="grant", institution=stage.id(LABORATORY), position="recipient")
-    technician.fetch(child["case_id"])
+    technician.get_records(child["case_id"])
     stage.show(passed_on=entries[0])
     stage.tell.say("delegated", receiver=stage.name(CENTRAL), third=stage.name(LABORATORY), deliveries=2)
 
