@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Ran:
     @property
     def json(self) -> Any:  # noqa: ANN401 - what JSON holds
         """What stdout holds."""
+        assert self.code == 0, self.err
         return json.loads(self.out)
 
     @property
@@ -180,6 +182,140 @@ def test_a_patient_decides_with_a_wallet_over_every_institution(
     assert fetched.json["verified"] is True
     assert revoked.json["state"] == "revoked"
     assert after.code in {1, 4}
+
+
+def _subjects(run: Run) -> list[str]:
+    """Give residents of whom no referral is known."""
+    run("screen", "--north", "--urban", "--as", "centre-physician")
+    rows = run("screen", "list", "--limit", "200", "--json", "--as", "centre-physician").json
+    return [row["subject"] for row in rows if not row["referred"]]
+
+
+def _referred(run: Run, files: Path, subject: str) -> str:
+    (files / "scan.pdf").write_bytes(b"%PDF signed")
+    words = ("--to", "City Hospital", "--purpose", "p", "--paper", "scan.pdf", "--urgency", "urgent")
+    case = run("referral", "create", "--subject", subject, *words, "--json", "--as", "centre-physician").json["case_id"]
+    accepted = run("referral", "show", case, "--json", "--as", "hospital-physician")
+    while accepted.json["state"] in {"requested", "verified"}:
+        accepted = run("referral", "show", case, "--json", "--as", "hospital-physician")
+    return str(case)
+
+
+def test_a_receiver_asks_and_the_referrer_supplies_then_cancels(run: Run, imported: None, files: Path) -> None:
+    case = _referred(run, files, _subjects(run)[-1])
+
+    asked = run("referral", "ask", case, "--missing", "imaging", "--json", "--as", "hospital-physician")
+    shown = run("referral", "show", case[:12], "--as", "centre-physician")
+    supplied = run("referral", "supply", case, "--add", _an_entry(run), "--json", "--as", "centre-physician")
+    cancelled = run("referral", "cancel", case, "--reason", "other_receiver", "--json", "--as", "centre-physician")
+
+    assert asked.json["state"] == "need_info"
+    assert "referral supply" in shown.err
+    assert supplied.json["state"] == "requested"
+    assert cancelled.json["state"] == "cancelled"
+
+
+def test_a_receiver_rejects_with_a_reason(run: Run, imported: None, files: Path) -> None:
+    case = _referred(run, files, _subjects(run)[-2])
+
+    rejected = run("referral", "reject", case, "--reason", "no_bed", "--json", "--as", "hospital-physician")
+    listed = run("referral", "list", "--state", "rejected", "--json", "--as", "hospital-physician")
+
+    assert rejected.json["state"] == "rejected"
+    assert case in {row["case_id"] for row in listed.json}
+
+
+def test_an_appointment_is_made_and_moved(run: Run, imported: None, files: Path) -> None:
+    case = _referred(run, files, _subjects(run)[-3])
+    run("referral", "accept", case, "--as", "hospital-physician")
+
+    first = run("referral", "schedule", case, "--day", "2000-01-02", "--as", "hospital-physician")
+    tomorrow = _tomorrow()
+    made = run("referral", "schedule", case, "--day", tomorrow, "--json", "--as", "hospital-physician")
+    moved = run("referral", "schedule", case, "--day", tomorrow, "--json", "--as", "hospital-physician")
+    wrong = run("referral", "schedule", case, "--day", "tomorrow", "--as", "hospital-physician")
+
+    assert first.code == 1, first.err
+    assert (made.json["command"], moved.json["command"]) == ("referral.schedule", "referral.reschedule")
+    assert wrong.code == 2
+
+
+def _tomorrow() -> str:
+    return (datetime.now(timezone(timedelta(hours=8))) + timedelta(days=1)).strftime("%Y-%m-%d")
+
+
+def test_a_grant_is_passed_on_halted_resumed_and_revoked(run: Run, imported: None, files: Path, served: Served) -> None:
+    wallet = str(files / "other.wallet")
+    run("wallet", "new", wallet)
+    subject = _subjects(run)[0]
+    run("wallet", "register", wallet, "--subject", subject, "--as", "centre-physician")
+    entry = run("wallet", "entries", wallet, "--json", "--as", "centre-physician").json[0]["entry"]
+    to = ("--to", "hospital", "--to", "bureau", "--depth", "1")
+    consent = run("consent", "propose", *to, "--wallet", wallet, "--json", "--as", "centre-physician").json["case_id"]
+    run("consent", "sign", consent, "--wallet", wallet, "--as", "centre-physician")
+    issued = run(
+        "grant", "issue", "--consent", consent, "--to", "hospital", "--entry", entry, "--deliveries", "3",
+        "--depth", "1", "--json", "--as", "centre-data-officer",
+    )  # fmt: skip
+    grant = issued.json["case_id"]
+
+    passed_on = run(
+        "grant", "delegate", grant, "--to", "bureau", "--entry", entry, "--json", "--as", "hospital-physician"
+    )
+    wider = run(
+        "grant",
+        "delegate",
+        grant,
+        "--to",
+        "bureau",
+        "--entry",
+        entry,
+        "--deliveries",
+        "9",
+        "--as",
+        "hospital-physician",
+    )
+    shown = run("grant", "show", grant, "--json", "--as", "hospital-physician")
+    officer = ("--json", "--as", "centre-data-officer")
+    halted = run("grant", "suspend", grant, "--reason", "suspected_misuse", *officer)
+    resumed = run("grant", "resume", grant, *officer)
+    revoked = run("grant", "revoke", grant, "--wallet", wallet, "--json", "--as", "centre-physician")
+
+    assert passed_on.code == 0, passed_on.err
+    assert wider.code == 1
+    assert shown.json["registers"]["counters"]["delegated"] == 1
+    assert [halted.json["state"], resumed.json["state"], revoked.json["state"]] == ["suspended", "issued", "revoked"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("record", "list", "--received", "--as", "hospital-physician"),
+        ("record", "list", "--custodian", "centre", "--status", "current", "--as", "hospital-physician"),
+        ("consent", "list", "--as", "centre-physician"),
+        ("grant", "list", "--as", "hospital-physician"),
+        ("referral", "list", "--as", "centre-physician"),
+        ("audit", "who", "--recipient", "hospital", "--as", "bureau-inspector"),
+        ("audit", "unmatched", "--as", "bureau-inspector"),
+        ("screen", "list", "--class", "high", "--as", "centre-physician"),
+    ],
+    ids=" ".join,
+)
+def test_lists_are_told_in_both_languages(run: Run, imported: None, words: tuple[str, ...]) -> None:
+    in_english = run(*words)
+
+    assert in_english.code == 0, in_english.err
+    assert main([*words, "--lang", "zh"]) == 0
+
+
+def test_what_belongs_to_no_verb_is_a_step(run: Run, imported: None) -> None:
+    entry = _an_entry(run)
+
+    restricted = run("record", "step", "catalog.restrict", entry, "--json", "--as", "centre-data-officer")
+    lifted = run("record", "step", "catalog.unrestrict", entry, "--json", "--as", "centre-data-officer")
+    wrong = run("record", "step", "catalog.restrict", entry, "--body", "[]", "--as", "centre-data-officer")
+
+    assert (restricted.code, lifted.code, wrong.code) == (0, 0, 2)
 
 
 def test_a_fetch_without_a_grant_ends_with_its_own_exit_code(run: Run, imported: None) -> None:

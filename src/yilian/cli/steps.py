@@ -11,11 +11,12 @@ import typer
 
 from yilian.cli.access import DEFAULT_HOME, As, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key, open_client
 from yilian.cli.output import is_json, note, say, show, table
-from yilian.errors import NoGrantError, SettingsError
+from yilian.errors import NoGrantError, NotFoundError, SettingsError
 
 if TYPE_CHECKING:
     from yilian.client.http import Client
     from yilian.client.wallet import Wallet
+    from yilian.crypto.suite import Signer
 
 HOME = Path(DEFAULT_HOME)
 SHORT = 12
@@ -93,12 +94,14 @@ def take_together(client: Client, second: str, home: Path, step: Step) -> Json:
 
 
 def take_as_patient(client: Client, wallet: Wallet, step: Step) -> Json:
-    """Take a step with the wallet's key of the case."""
-    from yilian.values import case_id
+    """Take a step with the wallet's key of the case.
 
+    Raises:
+        NotFoundError: the patient of the case is another's, or signs through a home.
+    """
     if step.case is None:
         raise SettingsError("a patient's step names its case: give the id")
-    signer = wallet.case_signer(case_id(bytes.fromhex(step.case)))
+    signer = _patient_signer(client.case(step.case), wallet)
     draft = client.draft(
         step.workflow,
         step.command,
@@ -326,6 +329,18 @@ def json_object(text: str) -> Json:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise SettingsError(f"that is no JSON object ({error}): write it as {{...}}") from error
+
+
+def _patient_signer(case: Json, wallet: Wallet) -> Signer:
+    """Give the wallet's key that a case names: its own, or that of the consent on which it relies."""
+    from yilian.values import case_id
+
+    wanted = (case["patient"] or {}).get("key")
+    for name in (case["case_id"], case["fields"].get("covered_by"), case["fields"].get("consent")):
+        signer = wallet.case_signer(case_id(bytes.fromhex(name))) if name else None
+        if signer is not None and signer.public_key.hex() == wanted:
+            return signer
+    raise NotFoundError(f"case {case['case_id']} names no key of this wallet: use the patient's own wallet, or a paper")
 
 
 def _has_device_key(who: Who) -> bool:
