@@ -209,6 +209,7 @@ def test_the_members_and_their_keys_are_listed(officer: Client) -> None:
     keys = officer.get("/v1/network/keys", owner=members[0]["id"])
 
     assert [one["slug"] for one in members] == ["centre", "hospital", "bureau"]
+    assert officer.get("/v1/network/proposals")["items"] == []
     assert {one["role"] for one in keys} == {"node", "officer", "data_officer", "physician"}
 
 

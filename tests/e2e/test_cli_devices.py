@@ -113,8 +113,11 @@ def test_a_physician_fetches_with_a_key_on_a_device(run: Run, granted: str) -> N
     fetched = run("record", "fetch", granted, "--as", "hospital-physician")
     opened = run("record", "show", fetched["entries"][0], "--as", "hospital-physician")
 
+    verified = run("record", "verify", fetched["entries"][0], "--as", "hospital-physician")
+
     assert fetched["verified"] is True
     assert opened["resourceType"] == "Bundle"
+    assert verified["entry_id"] == fetched["entries"][0]
 
 
 def test_the_key_file_may_lie_anywhere(run: Run, served: Served, granted: str, tmp_path: Path) -> None:

@@ -258,6 +258,13 @@ def _network(context: Context) -> list[HTTPRouteHandler]:
         found = [node.engine.find_case(case_id(one)) for one in dict.fromkeys([*founding, *reversed(later)])]
         return [_key_view(one[1]) for one in found if one is not None]
 
+    @get("/v1/network/proposals", tags=["network"], summary="The proposals", sync_to_thread=True)
+    def proposals(request: Req, limit: Limit = 50, cursor: Cursor = None) -> PageView[CaseView]:
+        """List what the members are or were asked to decide, the newest first."""
+        page = node.index.find_cases(CaseQuery(kind="proposal", limit=limit, cursor=cursor))
+        language = language_of(request.headers)
+        return PageView(items=tuple(_row_view(row, language) for row in page.items), next=page.next)
+
     @get("/v1/network/constitution", tags=["network"], summary="The rules", sync_to_thread=True)
     def constitution() -> dict[str, Any]:
         """Give the rule table: who may propose what, quorums and delays."""
@@ -269,7 +276,7 @@ def _network(context: Context) -> list[HTTPRouteHandler]:
         found = node.engine.reads().register(Parameters)
         return {one.name: list(one.words) if one.words else one.number for one in (found.items if found else ())}
 
-    return cast("list[HTTPRouteHandler]", [me, ledger, members, key_list, constitution, parameters])
+    return cast("list[HTTPRouteHandler]", [me, ledger, members, key_list, proposals, constitution, parameters])
 
 
 def _check_member(context: Context, institution: InstitutionId) -> None:

@@ -138,7 +138,7 @@ class NodeLike(Protocol):
         ...
 
     def verify_record(self, caller: Caller, entry: EntryId) -> VerifiedView:
-        """Verify an own record, without giving it out; errors as `open_record`."""
+        """Verify an own record or a copy, without giving it out; errors as `open_record`."""
         ...
 
     def fetch(self, caller: Caller, grant: CaseId, entries: tuple[EntryId, ...]) -> FetchedView:

@@ -110,7 +110,7 @@ def _records(context: Context) -> list[HTTPRouteHandler]:
         sync_to_thread=True,
     )
     def verify_record(request: Req, entry: PathId) -> VerifiedView:
-        """Check blob, root, key and commitment of a record of this institution; the record is not given out."""
+        """Check blob, root, key and commitment of an own record, or of a copy delivered here; it is not given out."""
         may(request.user, *READERS)
         return node.verify_record(request.user, case_id(bytes.fromhex(entry)))
 
