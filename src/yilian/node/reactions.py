@@ -16,12 +16,14 @@ from yilian.crypto.suite import tagged_hash
 from yilian.engine.gateway import Signed
 from yilian.errors import Refused, VerificationError, YilianError
 from yilian.ledger.cases import Case, Command, Found
+from yilian.node import inspections
 from yilian.node.compose import Node
 from yilian.node.exchange import Beside
 from yilian.node.host import Host
 from yilian.storage.vault.records import Record, RecordStatus
 from yilian.storage.vault.releases import NoteKind, OneTimeKeyStatus
 from yilian.values import CaseId, EntryId, OpId, op_id
+from yilian.workflows.audit.model import Inspection
 from yilian.workflows.catalog import possession
 from yilian.workflows.catalog.interface import is_current
 from yilian.workflows.catalog.model import (
@@ -85,8 +87,11 @@ def kinds_of(host: Host, found: Found[Case]) -> tuple[str, ...]:
         case Grant():
             owing = state == GrantState.REVOKED and me in {fields.custodian, fields.recipient}
             return ("acknowledge",) if owing else ()
+        case Inspection():
+            kind = inspections.kind_of(me, fields, state)
         case _:
-            return ()
+            kind = None
+    return () if kind is None else (kind,)
 
 
 def _kinds_of_referral(state: str, *, is_receiver: bool, is_referrer: bool) -> tuple[str, ...]:
@@ -322,6 +327,24 @@ def acknowledge(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:  # noqa:
     return _submit(host, items)
 
 
+def grant_content(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
+    """Grant inspections the own entries that they asked for, and note which patients are to be told."""
+    asked = [(one, inspections.owed(host, one)) for one in _found(host, Inspection, ids)]
+    items: list[Item] = [
+        (one.header.id, [grant.operation for grant in grants if grant.operation is not None]) for one, grants in asked
+    ]
+    left = _submit(host, items)
+    for one, grants in asked:
+        inspections.note_patients(host, one, grants, node.clock())
+    return left
+
+
+def end_content(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:  # noqa: ARG001 - one signature
+    """Take back what is left of the grants of inspections that are over."""
+    found = _found(host, Inspection, ids)
+    return _submit(host, [(one.header.id, inspections.left_over(host, one)) for one in found])
+
+
 REACTIONS: Mapping[str, Reaction] = {
     "answer": answer,
     "sent": disclose,
@@ -330,6 +353,8 @@ REACTIONS: Mapping[str, Reaction] = {
     "verify": verify,
     "receive": receive,
     "acknowledge": acknowledge,
+    inspections.GRANT: grant_content,
+    inspections.END: end_content,
     "push": push,
     "check": check,
     "attest": attest,

@@ -39,6 +39,7 @@ MEMBERS = (
     ),
     InstitutionSpec(slug="hospital", name="City Hospital", kind=InstitutionKind.HOSPITAL, grade="tertiary"),
     InstitutionSpec(slug="other", name="Other Hospital", kind=InstitutionKind.HOSPITAL, grade="secondary"),
+    InstitutionSpec(slug="bureau", name="Health Bureau", kind=InstitutionKind.REGULATOR),
 )
 TEXT = sha256(b"text shown")
 WAIT_S = 30.0
