@@ -219,6 +219,11 @@ def _split_operation(data: bytes) -> _Operation:
     return canonical.decode(data, _Operation)
 
 
+def has_persons(transaction: bytes) -> bool:
+    """Say whether an operation of a transaction from a block carries a person's signature; quicker than `parse`."""
+    return any(_split_operation(operation).persons for operation in _split_transaction(transaction).operations)
+
+
 def parse_checked(data: bytes, commands: CommandTypes) -> Envelope:
     """Decode a transaction that `parse` has accepted before, without checking its form again."""
     (protected, unprotected, payload, signature), raw_operations = cbor2.loads(data)

@@ -13,7 +13,7 @@ from yilian.errors import Refused
 from yilian.ledger import envelope as envelopes
 from yilian.ledger.admission import check_actor, check_newcomer, check_signature
 from yilian.ledger.envelope import Envelope, InvalidTransaction, Operation, TransactionCode
-from yilian.ledger.judge import Actor, Judge
+from yilian.ledger.judge import PERSON_VALIDITY, Actor, Judge
 from yilian.ledger.log import changes_digest
 from yilian.ledger.members import Constitution, Parameters
 from yilian.ledger.registry import Registry
@@ -21,7 +21,10 @@ from yilian.ledger.results import Answer, Checked, Result, TransactionResult, Ve
 from yilian.ledger.running import Circumstances
 from yilian.ledger.state import GOVERNANCE, Layer, register_key
 from yilian.ledger.workflow import KERNEL, KernelRefusal
-from yilian.values import Digest, InstitutionId, OpId, UnixMillis
+from yilian.values import HOUR, Digest, InstitutionId, OpId, UnixMillis, unix_millis
+
+WINDOW = HOUR
+"""How long an (actor, op_id) is remembered, in block time: as long as an envelope can be valid."""
 
 PARAMETER_KEYS = tuple(register_key(GOVERNANCE, register.word) for register in (Parameters, Constitution))
 """Natural keys of the rows under the parameters root."""
@@ -55,7 +58,7 @@ class Execution:
         self._records: list[bytes] = []
         # a leaf's first two fields and head of the third, alike for all leaves of a block
         self._leaf_start = b"\x88" + cbor2.dumps(circumstances.height) + cbor2.dumps(circumstances.time) + _BYTES32
-        self.remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer]] = {}
+        self.remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer, UnixMillis]] = {}
 
     @property
     def parameters_changed(self) -> bool:
@@ -121,7 +124,7 @@ class Execution:
         )
         self._add_leaf(operation, actor, result, rows)
         if before is None:
-            self.remembered[key] = (operation.digest, answer)
+            self.remembered[key] = (operation.digest, answer, remembered_until(operation, self._circumstances.time))
         return answer
 
     def _add_leaf(self, operation: Operation, actor: Actor, result: Result, rows: dict[bytes, bytes]) -> None:
@@ -153,3 +156,15 @@ class Execution:
         stored = [canonical.byte_string(row) for row in rows.values()]
         # an array of one is the common case
         self._records.append(b"\x82" + leaf + (b"\x81" + stored[0] if len(stored) == 1 else canonical.array(stored)))
+
+
+def remembered_until(operation: Operation, time: UnixMillis) -> UnixMillis:
+    """Say until when the id of an operation executed at `time` is remembered.
+
+    As long as its envelope or a person's signature on it could be valid: whoever keeps the bytes, such as the node that
+    a person does not trust with the own key, can have the step done once.
+    """
+    if not operation.persons:
+        return unix_millis(time + WINDOW)
+    latest = max(person.valid_until for person in operation.persons)
+    return unix_millis(max(time + WINDOW, min(latest, time + PERSON_VALIDITY)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -20,7 +21,8 @@ from yilian.ledger.admission import check_actor, check_newcomer, check_signature
 from yilian.ledger.block import Block, Genesis, parse_block
 from yilian.ledger.cases import Case, Found
 from yilian.ledger.envelope import Envelope, InvalidTransaction, Operation
-from yilian.ledger.execution import PARAMETER_KEYS, Before, Execution
+from yilian.ledger.execution import PARAMETER_KEYS, WINDOW, Before, Execution, remembered_until
+from yilian.ledger.judge import PERSON_VALIDITY
 from yilian.ledger.log import Log
 from yilian.ledger.members import Constitution, Parameters
 from yilian.ledger.ports import Batch, Blocks, State
@@ -30,10 +32,7 @@ from yilian.ledger.running import Circumstances
 from yilian.ledger.state import GOVERNANCE, Directory, Layer, decode_case, key_hash, register_key
 from yilian.ledger.tree import Rows, StateTree
 from yilian.ledger.workflow import KERNEL, KernelRefusal
-from yilian.values import HOUR, CaseId, Digest, InstitutionId, OpId, UnixMillis, digest
-
-WINDOW = HOUR
-"""How long an (actor, op_id) is remembered, in block time: as long as an envelope can be valid."""
+from yilian.values import CaseId, Digest, InstitutionId, OpId, UnixMillis, digest
 
 
 class Executed(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +43,7 @@ class Executed(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[TransactionResult, ...]
     log: Log
     overwritten: Mapping[int, bytes]
-    remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer]]
+    remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer, UnixMillis]]
 
 
 class Machine:
@@ -75,16 +74,23 @@ class Machine:
             )
         self._log = Log.load(self.head.log_size, state.tile)
         self._remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer, UnixMillis]] = {}
+        """Until when each is remembered: an hour of block time, or as long as a person's signature on it is valid."""
         self._ages: deque[tuple[UnixMillis, tuple[InstitutionId, OpId]]] = deque()
+        self._long_ages: list[tuple[UnixMillis, tuple[InstitutionId, OpId]]] = []
+        """A heap, of those remembered for more than an hour."""
 
     def restore_window(self, blocks: Blocks) -> None:
-        """Fill the memory of recent operation ids from the blocks and leaves of the last hour of block time."""
+        """Fill the memory of recent operation ids from the blocks and leaves of the last day of block time.
+
+        Of what is older than an hour only operations with persons can still be remembered.
+        """
         heights = []
         for height in range(self.head.height, 0, -1):
             header, block = parse_block(blocks.read(height))
-            if header.time < self.head.time - WINDOW:
+            if header.time < self.head.time - PERSON_VALIDITY:
                 break
-            heights.append((header, block))
+            if header.time >= self.head.time - WINDOW or any(map(envelopes.has_persons, block.transactions)):
+                heights.append((header, block))
         for header, block in heights:
             first = self.first_leaf(header.height)
             for index, (operation, record) in enumerate(self.operations(header.height, block)):
@@ -96,11 +102,11 @@ class Machine:
                     leaf=first + index,
                     height=header.height,
                 )
-                key = (record.leaf.actor, record.leaf.op_id)
-                if answer.result[:1] != ((KERNEL, KernelRefusal.OP_ID_REUSED),):
-                    self._remembered[key] = (record.leaf.operation, answer, header.time)
-        for key, (_, _, time) in sorted(self._remembered.items(), key=lambda item: item[1][2]):
-            self._ages.append((time, key))
+                key, until = (record.leaf.actor, record.leaf.op_id), remembered_until(operation, header.time)
+                if until >= self.head.time and answer.result[:1] != ((KERNEL, KernelRefusal.OP_ID_REUSED),):
+                    self._remembered[key] = (record.leaf.operation, answer, until)
+        for key, (_, _, until) in sorted(self._remembered.items(), key=lambda item: item[1][2]):
+            self._ages.append((until, key))
 
     def records(self, height: int) -> tuple[OperationRecord, ...]:
         """Give what the operations of a committed block did, in the order of their leaves."""
@@ -234,23 +240,33 @@ class Machine:
         return Directory(self._state)
 
     def answered(self, actor: InstitutionId, op: OpId, time: UnixMillis) -> tuple[Digest, Answer] | None:
-        """Find what was answered to an operation id in the last hour of block time: its bytes' digest, the answer."""
+        """Find what was answered to an operation id that is still remembered: its bytes' digest, the answer."""
         remembered = self._remembered.get((actor, op))
-        if remembered is None or remembered[2] < time - WINDOW:
+        if remembered is None or remembered[2] < time:
             return None
         return remembered[0], remembered[1]
 
     def _remember(self, executed: Executed) -> None:
         # at most 2 old entries an operation, so that no block pays for an hour of them
         budget = 2 * len(executed.remembered)
-        while budget and self._ages and self._ages[0][0] < executed.head.time - WINDOW:
-            time, key = self._ages.popleft()
-            if key in self._remembered and self._remembered[key][2] == time:
-                del self._remembered[key]
+        now = executed.head.time
+        while budget and self._ages and self._ages[0][0] < now:
+            self._forget(*self._ages.popleft())
             budget -= 1
-        for key, (operation_digest, answer) in executed.remembered.items():
-            self._remembered[key] = (operation_digest, answer, executed.head.time)
-            self._ages.append((executed.head.time, key))
+        while budget and self._long_ages and self._long_ages[0][0] < now:
+            self._forget(*heappop(self._long_ages))
+            budget -= 1
+        usual = now + WINDOW
+        for key, remembered in executed.remembered.items():
+            self._remembered[key] = remembered
+            if remembered[2] == usual:
+                self._ages.append((remembered[2], key))
+            else:
+                heappush(self._long_ages, (remembered[2], key))
+
+    def _forget(self, until: UnixMillis, key: tuple[InstitutionId, OpId]) -> None:
+        if key in self._remembered and self._remembered[key][2] == until:
+            del self._remembered[key]
 
     def _stored_bucket(self, index: int) -> Rows:
         start, stop = self._tree.bucket_range(index)

@@ -12,8 +12,9 @@ from yilian.errors import UnavailableError, VerificationError
 from yilian.ledger import envelope
 from yilian.ledger.block import BlockHeader, seal_block, transactions_root
 from yilian.ledger.cases import Header, Patient
+from yilian.ledger.execution import WINDOW
 from yilian.ledger.log import Leaf, LogProofs, changes_digest
-from yilian.ledger.machine import WINDOW, Machine
+from yilian.ledger.machine import Machine
 from yilian.ledger.ports import Batch
 from yilian.ledger.state import decode_case, encode_case, key_hash
 from yilian.ledger.tree import StateTree, verify_state

@@ -275,14 +275,16 @@ class Refusal(RefusalCode):
     DAY_PAST = 15
 
 
+LONGEST = 3_660 * DAY
+"""Longest time of a step: so no time that follows from one leaves its 64 bits."""
 PARAMETERS = (
-    ParameterSpec(name="referral.lapse_emergency", number=2 * HOUR, least=1),
-    ParameterSpec(name="referral.lapse_urgent", number=24 * HOUR, least=1),
-    ParameterSpec(name="referral.lapse_routine", number=7 * DAY, least=1),
-    ParameterSpec(name="referral.visit", number=30 * DAY, least=1),
-    ParameterSpec(name="referral.care", number=90 * DAY, least=1),
-    ParameterSpec(name="referral.acknowledge", number=3 * DAY, least=1),
-    ParameterSpec(name="referral.unread", number=30 * DAY, least=1),
+    ParameterSpec(name="referral.lapse_emergency", number=2 * HOUR, least=1, most=LONGEST),
+    ParameterSpec(name="referral.lapse_urgent", number=24 * HOUR, least=1, most=LONGEST),
+    ParameterSpec(name="referral.lapse_routine", number=7 * DAY, least=1, most=LONGEST),
+    ParameterSpec(name="referral.visit", number=30 * DAY, least=1, most=LONGEST),
+    ParameterSpec(name="referral.care", number=90 * DAY, least=1, most=LONGEST),
+    ParameterSpec(name="referral.acknowledge", number=3 * DAY, least=1, most=LONGEST),
+    ParameterSpec(name="referral.unread", number=30 * DAY, least=1, most=LONGEST),
     ParameterSpec(name="referral.request_deliveries", number=2, least=1, most=10_000),
     ParameterSpec(name="referral.reschedules", number=3, most=1_000),
     ParameterSpec(name="referral.relations"),
