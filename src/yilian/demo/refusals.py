@@ -17,7 +17,7 @@ from typing import Any
 from yilian.client.devicekey import load_device_key
 from yilian.crypto.intl import Ed25519Signer, generate_x25519
 from yilian.crypto.suite import Signer, sha256
-from yilian.demo.consortium import CENTRAL, LAKESIDE, SECOND
+from yilian.demo.consortium import CENTRAL, SECOND
 from yilian.demo.faces import Face, ids, wait_until
 from yilian.demo.stage import Stage
 from yilian.demo.telling import short
@@ -25,6 +25,7 @@ from yilian.demo.wallets import Decided, delegation
 from yilian.errors import NoGrantError, Refused, VerificationError
 from yilian.ledger.members import HeldBy, Role
 from yilian.node import joining, pki
+from yilian.node.control import read_node_file
 from yilian.values import DAY, case_id, public_key
 from yilian.workflows.consent.interface import Purpose, Refusal
 from yilian.workflows.consent.model import Revoke, UseReserve
@@ -75,7 +76,7 @@ class _Refusals:
             message=sha256(b"a message that nobody made"),
         )
         self._refused("stranger_ledger", lambda: self.stranger.take(command), Refusal.NOT_THE_RECIPIENT, name=other)
-        _knock(self.stage.control.file.doors[LAKESIDE.slug])
+        _knock(read_node_file(self.stage.home).doors[self.decided.place.slug])
         self.tell.refused("stranger_tls", "TLS_NON_MEMBER")
 
     def _wider(self) -> None:
@@ -111,7 +112,7 @@ class _Refusals:
     def _tampered(self) -> None:
         grant = self.decided.issue(self.stage.id(SECOND), [self.entry], deliveries=2)
         root = self.hospital.case(self.entry)["fields"]["root"]
-        file = self.stage.home.folder(LAKESIDE.slug) / "blobs" / root[:2] / root[2:]
+        file = self.stage.home.folder(self.decided.place.slug) / "blobs" / root[:2] / root[2:]
         name = self.stage.name(SECOND)
         with _flipped(file):
             self._refused("tampered", lambda: self.stranger.get_records(grant), kind=VerificationError, name=name)

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from yilian.client.wallet import Wallet, opened_case_id
 from yilian.crypto.suite import sha256
-from yilian.demo.consortium import CENTRAL, LABORATORY, LAKESIDE, SECOND
-from yilian.demo.faces import Face, ids
+from yilian.demo.consortium import CENTRAL, COMMUNITIES, LABORATORY, LAKESIDE, SECOND
+from yilian.demo.faces import Face, ids, wait_until
 from yilian.demo.journeys import Journey, look, treat
 from yilian.demo.stage import Stage
 from yilian.demo.telling import short
@@ -41,20 +41,24 @@ class Decided:
     """What the patient of the wallet agreed to, for the acts that follow."""
 
     def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.physician = stage.face(LAKESIDE, "physician")
-        self.custodian = stage.face(LAKESIDE, "data-officer")
-        self.chain = digest(bytes.fromhex(self.physician.me()["chain"]))
-        self.wallet = _wallet(stage)
         shown = stage.done.shown
+        self.stage = stage
+        self.place = next(place for place in COMMUNITIES if place.slug == shown.get("wallet_place", LAKESIDE.slug))
+        self.chain = digest(bytes.fromhex(stage.face(LAKESIDE, "physician").me()["chain"]))
+        self.wallet = _wallet(stage)
         self.entries = [entry for entry in shown.get("wallet_entries", "").split(",") if entry]
         self.subject = ""
         self.consent = shown.get("wallet_consent", "")
         self.grant = shown.get("wallet_grant", "")
 
+    @property
+    def physician(self) -> Face:
+        """A physician of the custodian."""
+        return self.stage.face(self.place, "physician")
+
     def id(self) -> InstitutionId:
         """Give the id of the custodian."""
-        return institution_id(bytes.fromhex(self.stage.id(LAKESIDE)))
+        return institution_id(bytes.fromhex(self.stage.id(self.place)))
 
     def now(self) -> UnixMillis:
         """Give the time of the newest block, or of this machine where that is later."""
@@ -77,7 +81,7 @@ class Decided:
             deliveries=deliveries,
             depth=depth,
         )
-        grant: str = self.custodian.take(command)["case_id"]
+        grant: str = self.stage.face(self.place, "data-officer").take(command)["case_id"]
         return grant
 
 
@@ -88,12 +92,17 @@ def decide(stage: Stage) -> Decided:
         return decided
     stage.tell.chapter("wallet")
     _register(decided)
-    stage.tell.say("wallet_made", name=stage.name(LAKESIDE), count=len(decided.entries))
+    stage.tell.say("wallet_made", name=stage.name(decided.place), count=len(decided.entries))
     _refer(decided)
     decided.consent = _consent(decided)
     stage.tell.say("wallet_signed", consent=short(decided.consent))
     _grant_and_delegate(decided)
-    stage.show(wallet_entries=",".join(decided.entries), wallet_consent=decided.consent, wallet_grant=decided.grant)
+    stage.show(
+        wallet_place=decided.place.slug,
+        wallet_entries=",".join(decided.entries),
+        wallet_consent=decided.consent,
+        wallet_grant=decided.grant,
+    )
     stage.finish("wallet")
     return decided
 
@@ -108,23 +117,29 @@ def _wallet(stage: Stage) -> Wallet:
 
 
 def _register(decided: Decided) -> None:
-    """Find a resident with some records here, and register a phone's wallet."""
-    face = decided.physician
-    # not of high risk: those are referred on paper
-    subjects = [item["subject"] for item in face.get("/v1/screenings/risks") if item["risk_class"] != "high"]
-    for subject in subjects[:MOST_TRIED]:
-        asked = {"subject": subject, "exchange_key": decided.wallet.exchange_key.hex()}
-        sealed = [
-            (institution_id(bytes.fromhex(key["custodian"])), int(key["year"]), bytes.fromhex(key["wrapped"]))
-            for key in face.post("/v1/wallets", asked)
-        ]
-        decided.wallet.add_keys(decided.chain, sealed)
-        found = decided.wallet.entries(decided.chain, lambda entries: _look_up(face, entries))
-        decided.entries = [item.entry.hex() for item in found]
-        if len(decided.entries) >= LEAST_ENTRIES:
+    """Find a resident of a community with some records there, and register a phone's wallet."""
+    for place in COMMUNITIES:
+        decided.place = place
+        # not of high risk: those are referred on paper
+        found = decided.physician.get("/v1/screenings/risks")
+        for subject in [item["subject"] for item in found if item["risk_class"] != "high"][:MOST_TRIED]:
             decided.subject = subject
-            return
-    raise NotFoundError(f"no resident of {LAKESIDE.slug} has {LEAST_ENTRIES} records: use more residents")
+            decided.entries = _registered(decided)
+            if len(decided.entries) >= LEAST_ENTRIES:
+                return
+    raise NotFoundError(f"no resident of a community has {LEAST_ENTRIES} records there: use more residents")
+
+
+def _registered(decided: Decided) -> list[str]:
+    """Register the wallet for a resident, and give the entries that its keys find."""
+    face = decided.physician
+    asked = {"subject": decided.subject, "exchange_key": decided.wallet.exchange_key.hex()}
+    sealed = [
+        (institution_id(bytes.fromhex(key["custodian"])), int(key["year"]), bytes.fromhex(key["wrapped"]))
+        for key in face.post("/v1/wallets", asked)
+    ]
+    decided.wallet.add_keys(decided.chain, sealed)
+    return [item.entry.hex() for item in decided.wallet.entries(decided.chain, lambda wanted: _look_up(face, wanted))]
 
 
 def _look_up(face: Face, entries: Sequence[EntryId]) -> dict[EntryId, object]:
@@ -210,10 +225,10 @@ def _refer(decided: Decided) -> None:
         patient=Patient(key=signer.public_key, home=None),
     )
     case = decided.physician.take(command, op_id=op.hex())["case_id"]
-    journey = Journey(referrer=LAKESIDE, receiver=CENTRAL, subject=decided.subject)
+    journey = Journey(referrer=decided.place, receiver=CENTRAL, subject=decided.subject)
     look(stage, journey, case)
     treat(stage, journey, case)
-    stage.tell.say("wallet_referred", name=stage.name(LAKESIDE), receiver=stage.name(CENTRAL), case=short(case))
+    stage.tell.say("wallet_referred", name=stage.name(decided.place), receiver=stage.name(CENTRAL), case=short(case))
 
 
 def _grant_and_delegate(decided: Decided) -> None:
@@ -222,12 +237,17 @@ def _grant_and_delegate(decided: Decided) -> None:
     hospital, technician = stage.face(CENTRAL, "physician"), stage.face(LABORATORY, "technician")
     decided.grant = decided.issue(stage.id(CENTRAL), entries, deliveries=8, depth=1)
     stage.tell.say(
-        "granted", name=stage.name(LAKESIDE), receiver=stage.name(CENTRAL), entries=len(entries), deliveries=8
+        "granted", name=stage.name(decided.place), receiver=stage.name(CENTRAL), entries=len(entries), deliveries=8
     )
     hospital.get_records(decided.grant)
     fields = hospital.case(decided.grant)["fields"]
     hospital.take(delegation(decided, entries[:1], ends=fields["ends"], deliveries=2), decided.grant)
-    (child,) = hospital.pages("/v1/cases", kind="grant", institution=stage.id(LABORATORY), position="recipient")
+    # the list is of the read model, which follows the ledger a moment later
+    laboratory = stage.id(LABORATORY)
+    (child,) = wait_until(
+        lambda: list(hospital.pages("/v1/cases", kind="grant", institution=laboratory, position="recipient")),
+        "the grant that was passed on",
+    )
     technician.get_records(child["case_id"])
     stage.show(passed_on=entries[0])
     stage.tell.say("delegated", receiver=stage.name(CENTRAL), third=stage.name(LABORATORY), deliveries=2)
