@@ -30,6 +30,8 @@ from yilian.ledger.state import Directory
 from yilian.ledger.workflow import Reads
 from yilian.values import CaseId, Digest, InstitutionId, UnixMillis, digest, key_id, unix_millis
 
+EVENTS_KEPT = 2
+"""Blocks whose events are kept decoded."""
 _log = logging.getLogger(__name__)
 _UNNAMED = digest(bytes(32))
 
@@ -77,6 +79,8 @@ class EmbeddedEngine:
         self._machine.restore_window(blocks)
         self._moved = threading.Condition()
         self._callbacks: list[Callable[[int], None]] = []
+        self._reading = threading.Lock()
+        self._events: dict[int, tuple[Event, ...]] = {}
         self._failure: str | None = None
         self._stopped = False
         self._ahead = Ahead(registry.command_types, self._public_key, second_core=second_core)
@@ -126,7 +130,14 @@ class EmbeddedEngine:
 
     def events(self, height: int) -> tuple[Event, ...]:
         """Give what the operations of one block did, in the order of their leaves; errors as `block`."""
-        return tuple(events_of(self._machine, *self.block(height), self._registers))
+        with self._reading:  # who follows the chain asks for the newest block at the same moment
+            found = self._events.get(height)
+            if found is None:
+                found = tuple(events_of(self._machine, *self.block(height), self._registers))
+                self._events[height] = found
+                while len(self._events) > EVENTS_KEPT:
+                    del self._events[next(iter(self._events))]
+        return found
 
     def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
         """Call back with the height after every durable block; see `Engine.subscribe`."""

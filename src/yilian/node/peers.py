@@ -35,6 +35,7 @@ from yilian.storage.vault.audit import EdgeRefusal
 from yilian.storage.vault.releases import Note, NoteKind
 from yilian.values import CaseId, InstitutionId, case_id
 from yilian.workflows.catalog import possession
+from yilian.workflows.catalog.interface import Entry
 from yilian.workflows.catalog.model import Challenge, ChallengeState
 from yilian.workflows.consent import release, service
 from yilian.workflows.consent.model import Refusal
@@ -234,8 +235,8 @@ class _Door:
 
     def _check_released(self, peer: InstitutionId, grant_id: CaseId, roots: Sequence[bytes]) -> None:
         grant = release.check_party(self._host, peer, grant_id)
-        records = self._host.vault.records.find_many(grant.fields.entries).values()
-        released = {record.root for record in records}
+        entries = (self._host.gateway.find(Entry, entry) for entry in grant.fields.entries)
+        released = {entry.fields.root for entry in entries if entry is not None}
         for root in roots:
             if root not in released:
                 raise Refused(

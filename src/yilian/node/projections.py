@@ -23,6 +23,8 @@ from yilian.values import InstitutionId
 from yilian.workflows.catalog.interface import Entry, is_restricted
 
 LOT_EVENTS, LOT_BLOCKS = 4_000, 500
+GATHER_S = 0.02
+"""So long after a block others are waited for, unless somebody asks to be caught up."""
 RETRY_AFTER_S = 2.0
 KNOWN_OPENERS = 100_000
 """How many openers of cases are held in memory; others are asked of the read model."""
@@ -67,6 +69,7 @@ class Projector:
         self._problem: YilianError | None = None
         self._rebuilding = threading.Lock()
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._moved = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -89,6 +92,7 @@ class Projector:
         self._unsubscribe()
         self._stopping = True
         self._wake.set()
+        self._hurry.set()
         if self._thread is not None:
             self._thread.join()
 
@@ -99,6 +103,7 @@ class Projector:
             UnavailableError: it was not reached in time; names what failed where something did.
         """
         wanted = self._engine.head().height if height is None else height
+        self._hurry.set()
         with self._moved:
             if not self._moved.wait_for(lambda: self._height >= wanted, timeout_s):
                 why = f" ({self._problem})" if self._problem is not None else ""
@@ -132,6 +137,9 @@ class Projector:
     def _follow(self) -> None:
         while not self._stopping:
             self._wake.wait()
+            # blocks that follow closely are taken over together, and not beside what is waiting for the next of them
+            self._hurry.wait(GATHER_S)
+            self._hurry.clear()
             self._wake.clear()
             try:
                 self.catch_up()

@@ -128,7 +128,11 @@ class Records:
 
     def find_many(self, entry_ids: Iterable[bytes]) -> dict[bytes, Record]:
         """Give those of the records that are here, by entry id."""
-        return {record.entry_id: record for record in self._records.select_in(RECORDS.c.entry_id, entry_ids)}
+        wanted = list(dict.fromkeys(entry_ids))
+        if len(wanted) == 1:  # the statement for one is made ready once
+            found = self._records.find(entry_id=wanted[0])
+            return {} if found is None else {found.entry_id: found}
+        return {record.entry_id: record for record in self._records.select_in(RECORDS.c.entry_id, wanted)}
 
     def find_by_root(self, root: bytes) -> Record | None:
         """Give the record whose sealed blob has this root, or None."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, cast
 
 import msgspec
@@ -152,11 +153,6 @@ def _bring(
         one_time_key=pair.public_key,
     )
     check_message(signed, gateway_key(recipient, signed, custodian), terms, tuple(_listed(entry) for entry in found))
-    try:
-        fetch_ciphertext(recipient.blobs, peers, found, grant_id, progress=progress)
-    except VerificationError as error:
-        note_tampered(recipient, str(error), now)
-        raise
     draft = recipient.gateway.draft(
         UseReserve(
             grant=grant_id,
@@ -166,18 +162,24 @@ def _bring(
             message=message_hash(signed),
         )
     )
-    # Nothing is reserved before: key and M are durable together, and what was cut before is asked for anew.
-    recipient.vault.releases.put_key(
-        OneTimeKey(
-            public=pair.public_key,
-            private=pair.private_key,
-            grant=grant_id,
-            use_id=draft.case_id,
-            message=signed,
-            status=status,
-            erase_after=now + DAY,
-        )
+    key = OneTimeKey(
+        public=pair.public_key,
+        private=pair.private_key,
+        grant=grant_id,
+        use_id=draft.case_id,
+        message=signed,
+        status=status,
+        erase_after=now + DAY,
     )
+    # Key and M become durable while the ciphertext comes; nothing is reserved before all of it is.
+    with ThreadPoolExecutor(1, thread_name_prefix="one-time-key") as aside:
+        kept = aside.submit(recipient.vault.releases.put_key, key)
+        try:
+            fetch_ciphertext(recipient.blobs, peers, found, grant_id, progress=progress)
+        except VerificationError as error:
+            note_tampered(recipient, str(error), now)
+            raise
+    kept.result()
     return Asked(draft=draft, grant=grant_id, entries=wanted, person=person)
 
 
@@ -353,7 +355,8 @@ def _judge(recipient: Institution, message: Message, item: Item, opened: Opened)
         commitment = record_commitment(message.chain, message.custodian, item.key.entry, opened.slip.salt)
         blob.seek(0)
         try:
-            length = seal.open_sealed(blob, opened.data_key, root, cast("BinaryIO", _Sink(commitment)))
+            # checked against the root when it came; what was damaged since does not open, or gives other plaintext
+            length = seal.open_checked(blob, opened.data_key, root, cast("BinaryIO", _Sink(commitment)))
         except VerificationError:
             return DisputeReason.COMMITMENT_DIFFERS
     holds = commitment.digest() == item.key.commitment and length == opened.slip.true_size

@@ -211,8 +211,9 @@ def answer_reservations(
         return []
     lease_end = min(use.fields.lease_end for use, _ in deciding)
     answers = custodian.gateway.send(operations, valid_until=lease_end)
-    for use, decision in deciding:
-        _settle(custodian, use, decision)
+    with custodian.vault.transaction():
+        for use, decision in deciding:
+            _settle(custodian, use, decision)
     return answers
 
 
