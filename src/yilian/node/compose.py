@@ -183,7 +183,9 @@ def _open_host(node: Node, institution: Institution, keystore: FileKeystore) -> 
         name=institution.name,
         id=institution.id,
         kind=institution.kind,
-        gateway=Gateway(node.engine, node.registry, institution.id, keystore.load_signer(homes.GATEWAY), clock=node.clock),
+        gateway=Gateway(
+            node.engine, node.registry, institution.id, keystore.load_signer(homes.GATEWAY), clock=node.clock
+        ),
         exchange=homes.exchange_pair(keystore),
         keystore=keystore,
         people=people,

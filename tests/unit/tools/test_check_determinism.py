@@ -106,9 +106,7 @@ def test_all_modules_inside_consensus_are_looked_at_and_no_others(tmp_path: Path
         "node/a.py",
     )
     _write(tmp_path, dict.fromkeys(inside + outside, "x = 0.5\n"))
-    _write(
-        tmp_path, {"workflows/consent/contract.py": "from yilian.workflows.consent.grants import issue\nx = 0.5\n"}
-    )
+    _write(tmp_path, {"workflows/consent/contract.py": "from yilian.workflows.consent.grants import issue\nx = 0.5\n"})
 
     found = check_determinism.check_package(tmp_path)
 

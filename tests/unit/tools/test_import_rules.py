@@ -72,9 +72,7 @@ def test_the_package_keeps_all_rules(copy: Path) -> None:
         pytest.param("web/app.py", "from yilian import node", DOWN, id="web to node"),
         pytest.param("demo/__init__.py", "from yilian import testing", DOWN, id="demo to test kit"),
         pytest.param("helpers.py", "", DOWN, id="module that no layer lists"),
-        pytest.param(
-            "workflows/catalog/service.py", "from yilian.storage import sql", ADAPTERS, id="service to sql"
-        ),
+        pytest.param("workflows/catalog/service.py", "from yilian.storage import sql", ADAPTERS, id="service to sql"),
         pytest.param("cli/main.py", "from yilian.storage import lmdb", ADAPTERS, id="command line to state"),
         pytest.param("web/app.py", "from yilian.engine import embedded", ADAPTERS, id="web to engine"),
     ],
