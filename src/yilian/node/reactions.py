@@ -122,6 +122,12 @@ def answer(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
     return Left(failed=tuple(use.header.id for use in still if node.clock() < use.fields.lease_end))
 
 
+def sent(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
+    """Note which messages are released, and put the disclosure events on record that no delivery took along."""
+    release.settle(host, ids)
+    return disclose(node, host, ids)
+
+
 def disclose(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
     """Put this side's disclosure events on record where they are not yet."""
     beside = Beside(node, host)
@@ -347,7 +353,7 @@ def end_content(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:  # noqa:
 
 REACTIONS: Mapping[str, Reaction] = {
     "answer": answer,
-    "sent": disclose,
+    "sent": sent,
     "received": disclose,
     "possess": possess,
     "verify": verify,

@@ -29,8 +29,8 @@ CURSOR = "reactors"
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 60.0
 FIRST_WAIT_S, LONGEST_WAIT_S, PARKED_AFTER = 0.05, 5.0, 6
 """Waiting work is looked at after each of these; after 6 times (3 s) it no longer keeps the node from being idle."""
-RECOVER_S = 0.25
-"""So long after a delivery it is looked whether nobody waits for it: who does, has it by then."""
+LATER, LATER_S = frozenset({"recover", "sent"}), 0.25
+"""What looks after deliveries that somebody waits for comes so long after them, out of the way."""
 WAITING_S = 1.0
 SAVE_EVERY_S = 1.0
 ERASE_EVERY_S = 600.0
@@ -78,7 +78,7 @@ class _Worker:
     def add(self, kind: str, case: CaseId, height: int) -> None:
         with self._moved:
             pending = self._pending.setdefault((kind, case), _Pending(height))
-            pending.due = time.monotonic() + RECOVER_S if kind == "recover" else 0.0
+            pending.due = time.monotonic() + LATER_S if kind in LATER else 0.0
             pending.waits = 0
             self._moved.notify_all()
 

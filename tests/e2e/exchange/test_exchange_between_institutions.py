@@ -42,6 +42,7 @@ def test_a_granted_record_is_delivered_verified_and_stands_on_both_sides_record(
     assert json.loads(sent.body)["meta"]["profile"] == [
         "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PrivacyDisclosure.Source"
     ]
+    assert pair.reactors.wait_idle(WAIT_S)
     use = pair.use(fetched.use_id)
     made = pair.centre.vault.releases.find_message(use.fields.message)
     key = pair.hospital.vault.releases.find_key_of_use(fetched.use_id)
@@ -49,7 +50,6 @@ def test_a_granted_record_is_delivered_verified_and_stands_on_both_sides_record(
     assert key is not None
     assert (made.status, key.status) == (MessageStatus.DELIVERED, OneTimeKeyStatus.OPENED)
     assert (use.fields.first_number, use.fields.allowed) == (1, 10)
-    assert pair.reactors.wait_idle(WAIT_S)
 
 
 def test_the_home_of_a_custodial_case_learns_sealed_whom_it_is_about_from_one_sender_alone(pair: Pair) -> None:

@@ -211,27 +211,32 @@ def answer_reservations(
         return []
     lease_end = min(use.fields.lease_end for use, _ in deciding)
     answers = custodian.gateway.send(operations, valid_until=lease_end)
-    with custodian.vault.transaction():
-        for use, decision in deciding:
-            _settle(custodian, use, decision)
+    settle(custodian, [use.header.id for use, decision in deciding if _is_own(decision)], but=UseState.DELIVERED)
     return answers
 
 
-def _settle(custodian: Institution, use: Found[Use], decision: MessageMade | Declined) -> None:
-    """Bring the own note of a message up to what the ledger says of its use."""
-    if isinstance(decision, Declined) and decision.reason == DeclineReason.MESSAGE_DIFFERS:
-        return  # the message, if there is one, belongs to another reservation
-    releases = custodian.vault.releases
-    made, now = releases.find_message(use.fields.message), custodian.gateway.find(Use, use.header.id)
-    if made is None or now is None:
-        return
-    ended = {
-        UseState.RESERVED: made.status,
-        UseState.DECLINED: MessageStatus.DECLINED,
-        UseState.LAPSED: MessageStatus.LAPSED,
-    }
-    status = ended.get(UseState(now.state), MessageStatus.DELIVERED)
-    releases.put_message(msgspec.structs.replace(made, status=status, use_id=use.header.id))
+def settle(custodian: Institution, uses: Sequence[CaseId], *, but: UseState | None = None) -> None:
+    """Bring the own notes of messages up to what the ledger says of their uses; those in state `but` wait."""
+    with custodian.vault.transaction():
+        for use_id in uses:
+            use = custodian.gateway.find(Use, use_id)
+            if use is None or use.state == but:
+                continue
+            made = custodian.vault.releases.find_message(use.fields.message)
+            if made is None:
+                continue
+            ended = {
+                UseState.RESERVED: made.status,
+                UseState.DECLINED: MessageStatus.DECLINED,
+                UseState.LAPSED: MessageStatus.LAPSED,
+            }
+            status = ended.get(UseState(use.state), MessageStatus.DELIVERED)
+            custodian.vault.releases.put_message(msgspec.structs.replace(made, status=status, use_id=use_id))
+
+
+def _is_own(decision: MessageMade | Declined) -> bool:
+    """Say whether the message, if there is one, belongs to the reservation that was decided on."""
+    return not (isinstance(decision, Declined) and decision.reason == DeclineReason.MESSAGE_DIFFERS)
 
 
 def _item(custodian: Institution, terms: Terms, record: Record, mask: bytes) -> Item:
