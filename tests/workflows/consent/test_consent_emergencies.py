@@ -198,6 +198,14 @@ def test_closing_ends_the_grant(story: Story) -> None:
     assert story.state(Grant, grant_of(story, emergency)) == "ended"
 
 
+def test_its_opener_closes_it_at_any_version(story: Story) -> None:
+    emergency = matched(story)
+
+    answer = story.act("hospital", EmergencyClose(), emergency, PHYSICIAN, version=1)
+
+    assert (answer.ok, story.state(Emergency, emergency)) == (True, "auto_closed")
+
+
 def test_an_ended_grant_delivers_nothing_more(story: Story) -> None:
     entry = story.entry()
     emergency = matched(story, entry)

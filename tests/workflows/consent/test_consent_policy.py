@@ -85,6 +85,15 @@ def test_a_proposal_lapses_and_then_expires(story: Story) -> None:
     assert story.state(Consent, proposed) == "expired"
 
 
+def test_a_proposal_that_lapsed_is_rejected_no_more(story: Story) -> None:
+    proposed = story.do("centre", story.proposal())
+    story.consortium.advance(31 * DAY)
+
+    answer = story.act("centre", Reject(paper=None), proposed, story.patient)
+
+    assert answer.result == by_kernel(KernelRefusal.DEADLINE_PASSED)
+
+
 def test_an_active_consent_expires_with_its_period(story: Story) -> None:
     consent = story.consent()
     story.consortium.advance(91 * DAY)

@@ -84,7 +84,7 @@ CONSENT_ROWS = (
         who=node(ANY) | person(ANY, Role.PHYSICIAN, Role.DATA_OFFICER),
     ),
     moves("consent.sign", Sign, _C.PROPOSED, _C.ACTIVE, who=patient(*_WITNESSES), before="lapse"),
-    moves("consent.reject", Reject, _C.PROPOSED, _C.REJECTED, who=patient(), any_version=True),
+    moves("consent.reject", Reject, _C.PROPOSED, _C.REJECTED, who=patient(), before="lapse", any_version=True),
     moves("consent.attest", Attest, _C.ACTIVE, who=anyone(), any_version=True),
     moves("consent.expire", Expire, _C.PROPOSED, _C.EXPIRED, who=anyone(), after="lapse", any_version=True),
     moves("consent.expire", Expire, _C.ACTIVE, _C.EXPIRED, who=anyone(), after="ends", any_version=True),
@@ -235,6 +235,7 @@ EMERGENCY_ROWS = (
         _OPEN,
         (_E.AUTO_CLOSED, _E.CLOSED_UNUSED),
         who=person("recipient", Role.PHYSICIAN),
+        any_version=True,
     ),
     moves(
         "emergency.expire",
