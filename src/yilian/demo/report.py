@@ -10,25 +10,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
-from yilian import canonical
 from yilian.clinic.screening import RiskClass
 from yilian.ledger.members import LIVING, Roster
-from yilian.ledger.reads import CommittedReads
-from yilian.ledger.results import Head
-from yilian.node.compose import registry_of
-from yilian.node.genesis import load_founding
+from yilian.ledger.workflow import Reads
+from yilian.node.compose import Readings, read_ledger
 from yilian.node.home import VAULT, Home
 from yilian.node.screening import ScreeningResult
 from yilian.node.settings import Settings
-from yilian.storage.lmdb import LmdbState
+from yilian.storage.port import Index
 from yilian.storage.rows import MAX_PAGE, CaseQuery, CaseRow
-from yilian.storage.sql import SqlIndex
 from yilian.storage.vault import Vault
 from yilian.storage.vault.records import RecordStatus
 from yilian.storage.vault.releases import NoteKind
@@ -134,8 +129,8 @@ def count(home: Home, settings: Settings, seconds: Seconds, *, peak_rss_mb: int)
     """
     passphrase = home.passphrase(settings)
     with ExitStack() as stack:
-        index = SqlIndex(home.index_file)
-        stack.callback(index.close)
+        ledger = stack.enter_context(read_ledger(home))
+        index = ledger.index
         vaults = {}
         for item in home.institutions():
             keystore = home.keystore(item.slug, passphrase)
@@ -149,7 +144,7 @@ def count(home: Home, settings: Settings, seconds: Seconds, *, peak_rss_mb: int)
         uses = Counter(row.state for row in _cases(index, "use"))
         pairs = questions.pairs()
         return Report(
-            institutions=_members(home),
+            institutions=_members(ledger.reads),
             patients=sum(item.patients for item in stores),
             records=sum(item.records for item in stores),
             bytes_sealed=sum(item.bytes_sealed for item in stores),
@@ -166,7 +161,7 @@ def count(home: Home, settings: Settings, seconds: Seconds, *, peak_rss_mb: int)
                 one_sided=len(questions.unmatched()),
                 questions_answered=sum(_answers(item) for item in questions.deliveries()),
             ),
-            ledger=_ledger(home, index),
+            ledger=_ledger(ledger),
             seconds=seconds,
             peak_rss_mb=peak_rss_mb,
         )
@@ -191,7 +186,7 @@ def _blob_size(blobs: Path, root: bytes) -> int:
     return (blobs / name[:2] / name[2:]).stat().st_size
 
 
-def _referrals(index: SqlIndex) -> Referrals:
+def _referrals(index: Index) -> Referrals:
     done = {tally.command: tally.count for tally in index.tally() if tally.workflow == "referral" and not tally.result}
     states = Counter(row.state for row in _cases(index, "referral"))
     return Referrals(
@@ -223,19 +218,16 @@ def _answers(item: Delivery) -> bool:
     return all(told) and 0 < item.first_number <= item.last_number
 
 
-def _members(home: Home) -> int:
+def _members(reads: Reads) -> int:
     """Count the living members: the founders stand in the state alone, no operation tells of them."""
-    with closing(LmdbState.reading(home.state)) as state:
-        reads = CommittedReads(state, registry_of(load_founding(home).genesis))
-        roster = reads.register(Roster)
-        found = [reads.member(one) for one in (roster.members if roster is not None else ())]
-        return sum(1 for member in found if member is not None and member.state in LIVING)
+    roster = reads.register(Roster)
+    found = [reads.member(one) for one in (roster.members if roster is not None else ())]
+    return sum(1 for member in found if member is not None and member.state in LIVING)
 
 
-def _ledger(home: Home, index: SqlIndex) -> LedgerFigures:
-    with closing(LmdbState.reading(home.state)) as state:
-        head = canonical.decode(cast("bytes", state.head()), Head)
-    tallies = index.tally()
+def _ledger(ledger: Readings) -> LedgerFigures:
+    head = ledger.head
+    tallies = ledger.index.tally()
     return LedgerFigures(
         height=head.height,
         operations=sum(tally.count for tally in tallies),
@@ -245,7 +237,7 @@ def _ledger(home: Home, index: SqlIndex) -> LedgerFigures:
     )
 
 
-def _cases(index: SqlIndex, kind: str) -> Iterator[CaseRow]:
+def _cases(index: Index, kind: str) -> Iterator[CaseRow]:
     cursor: str | None = None
     while True:
         page = index.find_cases(CaseQuery(kind=kind, limit=MAX_PAGE, cursor=cursor))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+import msgspec
 
 from yilian import canonical
 from yilian.crypto.suite import SuiteId, key_id_of
@@ -14,8 +17,10 @@ from yilian.engine.port import Engine
 from yilian.errors import ConflictError, NotFoundError, SettingsError
 from yilian.ledger.block import Genesis
 from yilian.ledger.members import HeldBy
+from yilian.ledger.reads import CommittedReads
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Head
+from yilian.ledger.workflow import Reads
 from yilian.node import home as homes
 from yilian.node.genesis import Founding, load_founding
 from yilian.node.home import Home, Institution
@@ -26,6 +31,7 @@ from yilian.node.settings import Settings
 from yilian.storage.blobs import LocalBlobs
 from yilian.storage.keystore import FileKeystore
 from yilian.storage.lmdb import LmdbState
+from yilian.storage.port import Index
 from yilian.storage.segments import SegmentBlocks
 from yilian.storage.sql import SqlIndex
 from yilian.storage.vault import Vault
@@ -116,6 +122,34 @@ def open_node(home: Home, settings: Settings) -> Node:
             node.hosts[item.slug] = _open_host(node, item, keystores[item.slug])
         node._stack = stack.pop_all()  # noqa: SLF001 - as above
     return node
+
+
+class Readings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a home's ledger holds, for reading: no lock is taken, its node may run in another process."""
+
+    index: Index
+    head: Head
+    reads: Reads
+
+
+@contextmanager
+def read_ledger(home: Home) -> Iterator[Readings]:
+    """Read a home's ledger and read model without opening its node.
+
+    Raises:
+        NotFoundError: the home holds no network, or its node never ran.
+        ConflictError: this process runs its node.
+    """
+    with ExitStack() as stack:
+        state = LmdbState.reading(home.state)
+        stack.callback(state.close)
+        index = SqlIndex(home.index_file)
+        stack.callback(index.close)
+        stored = state.head()
+        if stored is None:
+            raise NotFoundError(f"home {home.path} has no block yet: start its node once")
+        reads = CommittedReads(state, registry_of(load_founding(home).genesis))
+        yield Readings(index=index, head=canonical.decode(stored, Head), reads=reads)
 
 
 def registry_of(genesis: Genesis) -> Registry:
