@@ -19,7 +19,13 @@ from yilian.node.pki import TrustStore
 from yilian.values import CaseId, Digest, InstitutionId, PublicKey, case_id, key_id
 from yilian.workflows.catalog.possession import MAX_ANSWER
 from yilian.workflows.consent.message import MAX_MESSAGE
-from yilian.workflows.consent.ports import BlobsRequest, ExchangeRequest, RevocationNotice, SealedIdentity
+from yilian.workflows.consent.ports import (
+    BlobsRequest,
+    ExchangeRequest,
+    ReleaseRequest,
+    RevocationNotice,
+    SealedIdentity,
+)
 
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 3.0
@@ -106,6 +112,12 @@ class PeerClient:
         body = canonical.encode(request)
         return self._call(custodian, "POST", "/peer/exchange", content=body, most=MAX_MESSAGE)
 
+    @contextmanager
+    def release(self, custodian: InstitutionId, request: ReleaseRequest) -> Iterator[Iterator[bytes]]:
+        """Stream a signed message M and blob files, each after its length in 8 bytes."""
+        with self._stream(custodian, "/peer/releases", canonical.encode(request)) as pieces:
+            yield pieces
+
     def leaves(self, custodian: InstitutionId, root: Digest, basis: CaseId) -> bytes:
         """Fetch header and leaf hashes of a blob."""
         path = f"/peer/blobs/{root.hex()}/leaves?grant={basis.hex()}"
@@ -128,9 +140,14 @@ class PeerClient:
     @contextmanager
     def blobs(self, custodian: InstitutionId, roots: tuple[Digest, ...], basis: CaseId) -> Iterator[Iterator[bytes]]:
         """Stream whole blob files, each after its length in 8 bytes."""
-        client = self._clients.client(self._host, custodian)
         body = canonical.encode(BlobsRequest(grant=basis, roots=roots))
-        with _transport(custodian), client.stream("POST", "/peer/blobs", content=body) as answer:
+        with self._stream(custodian, "/peer/blobs", body) as pieces:
+            yield pieces
+
+    @contextmanager
+    def _stream(self, custodian: InstitutionId, path: str, body: bytes) -> Iterator[Iterator[bytes]]:
+        client = self._clients.client(self._host, custodian)
+        with _transport(custodian), client.stream("POST", path, content=body) as answer:
             _check(answer, custodian)
             yield answer.iter_raw()
 

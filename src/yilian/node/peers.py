@@ -33,13 +33,19 @@ from yilian.node.host import Host
 from yilian.node.peer_client import PeerClient, PeerClients
 from yilian.storage.vault.audit import EdgeRefusal
 from yilian.storage.vault.releases import Note, NoteKind
-from yilian.values import CaseId, InstitutionId, case_id
+from yilian.values import CaseId, Digest, InstitutionId, case_id
 from yilian.workflows.catalog import possession
 from yilian.workflows.catalog.interface import Entry
 from yilian.workflows.catalog.model import Challenge, ChallengeState
 from yilian.workflows.consent import release, service
 from yilian.workflows.consent.model import Refusal
-from yilian.workflows.consent.ports import BlobsRequest, ExchangeRequest, RevocationNotice, SealedIdentity
+from yilian.workflows.consent.ports import (
+    BlobsRequest,
+    ExchangeRequest,
+    ReleaseRequest,
+    RevocationNotice,
+    SealedIdentity,
+)
 from yilian.workflows.consent.transfer import FRAME
 from yilian.workflows.governance.interface import institution_id_of
 from yilian.workflows.referral.model import Referral
@@ -114,14 +120,15 @@ class _Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Files(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole blobs with these roots and sizes, each after its length."""
+    """The whole blobs with these roots and sizes, each after its length; `first` goes before them."""
 
+    first: bytes
     blobs: tuple[tuple[bytes, int], ...]
 
     @property
     def length(self) -> int:
         """Bytes of the answer."""
-        return sum(FRAME + size for _, size in self.blobs)
+        return len(self.first) + sum(FRAME + size for _, size in self.blobs)
 
 
 class _Door:
@@ -211,7 +218,12 @@ class _Door:
                 request = canonical.decode(body, ExchangeRequest)
                 return _Reply(body=release.prepare_message(self._host, peer, request, self._node.clock()))
             case ["blobs"]:
-                return self._files(peer, canonical.decode(body, BlobsRequest))
+                asked = canonical.decode(body, BlobsRequest)
+                return self._files(peer, asked.grant, asked.roots)
+            case ["releases"]:
+                wanted = canonical.decode(body, ReleaseRequest)
+                message = release.prepare_message(self._host, peer, wanted.exchange, self._node.clock())
+                return self._files(peer, wanted.exchange.grant, wanted.roots, message=message)
             case ["challenges", challenge]:
                 return self._challenge(peer, case_id(_id(challenge)))
             case ["referrals", referral]:
@@ -245,9 +257,12 @@ class _Door:
                     workflow="consent",
                 )
 
-    def _files(self, peer: InstitutionId, request: BlobsRequest) -> _Reply | _Files:
-        self._check_released(peer, request.grant, request.roots)
-        files = _Files(blobs=tuple((root, self._host.blobs.size(root)) for root in request.roots))
+    def _files(
+        self, peer: InstitutionId, grant: CaseId, roots: Sequence[Digest], *, message: bytes = b""
+    ) -> _Reply | _Files:
+        self._check_released(peer, grant, roots)
+        first = len(message).to_bytes(FRAME, "big") + message if message else b""
+        files = _Files(first=first, blobs=tuple((root, self._host.blobs.size(root)) for root in roots))
         if files.length > PIECE_OF_FILES:
             return files
         # few bytes are read here, on this thread, rather than piece by piece on others
@@ -327,7 +342,7 @@ class _Door:
 
     def _pieces(self, files: _Files) -> Iterator[bytes]:
         """Read blobs of about 1 MiB together."""
-        waiting: list[bytes] = []
+        waiting: list[bytes] = [files.first]
         length = 0
         for root, size in files.blobs:
             waiting.append(size.to_bytes(FRAME, "big"))

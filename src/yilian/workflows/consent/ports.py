@@ -61,6 +61,13 @@ class BlobsRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True, f
     roots: Annotated[tuple[Digest, ...], Meta(min_length=1, max_length=32)]
 
 
+class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """What a recipient sends to get a message M and short blobs in one answer."""
+
+    exchange: ExchangeRequest
+    roots: Annotated[tuple[Digest, ...], Meta(max_length=32)]
+
+
 class RevocationNotice(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """Direct word of a revocation to a custodian, which stops at once, in a block or not."""
 
@@ -84,6 +91,10 @@ class Peers(Protocol):
 
     def message(self, custodian: InstitutionId, request: ExchangeRequest) -> bytes:
         """Ask a custodian for a signed message M."""
+        ...
+
+    def release(self, custodian: InstitutionId, request: ReleaseRequest) -> AbstractContextManager[Iterator[bytes]]:
+        """Stream a signed message M and the blob files asked for, each after its length in 8 bytes."""
         ...
 
     def leaves(self, custodian: InstitutionId, root: Digest, basis: CaseId) -> bytes:

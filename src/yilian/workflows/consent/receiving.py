@@ -7,8 +7,9 @@ the ledger has delivered, and `conclude` opens. Every step is durable before the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 import msgspec
@@ -28,6 +29,7 @@ from yilian.storage.vault.releases import OneTimeKey, OneTimeKeyStatus, Received
 from yilian.values import DAY, CaseId, EntryId, InstitutionId, KeyId, UnixMillis, case_id
 from yilian.workflows.catalog.interface import DisputeReason, Entry
 from yilian.workflows.consent.message import (
+    MAX_MESSAGE,
     Item,
     Listed,
     Message,
@@ -39,11 +41,21 @@ from yilian.workflows.consent.message import (
     parse_message,
 )
 from yilian.workflows.consent.model import Grant, Use, UseConfirm, UseDispute, UseReserve, UseState
-from yilian.workflows.consent.ports import ExchangeRequest, Institution, Peers
-from yilian.workflows.consent.transfer import Progress, fetch_ciphertext, is_whole
+from yilian.workflows.consent.ports import ExchangeRequest, Institution, Peers, ReleaseRequest
+from yilian.workflows.consent.transfer import (
+    Progress,
+    Reader,
+    fetch_missing,
+    is_whole,
+    keep_files,
+    missing,
+    short_of,
+)
 
 DELIVERY_TIMEOUT_S = 660.0
 """A little longer than the lease of a reservation."""
+_ASKED_TWICE = 2
+"""A kept connection may close as it is used: the first answer that does not begin is asked for again."""
 TAMPERED = "TAMPERED_BLOB"
 """Kind of the edge refusal that records ciphertext other than the ledger names."""
 
@@ -143,7 +155,6 @@ def _bring(
     pair = generate_x25519()
     custodian = grant.fields.custodian
     request = ExchangeRequest(grant=grant_id, entries=wanted, one_time_key=pair.public_key, person=person)
-    signed = peers.message(custodian, request)
     terms = Terms(
         chain=recipient.gateway.engine.chain,
         custodian=custodian,
@@ -152,35 +163,87 @@ def _bring(
         grant=grant_id,
         one_time_key=pair.public_key,
     )
-    check_message(signed, gateway_key(recipient, signed, custodian), terms, tuple(_listed(entry) for entry in found))
-    draft = recipient.gateway.draft(
-        UseReserve(
-            grant=grant_id,
-            purpose=grant.fields.purpose,
-            entries=wanted,
-            one_time=pair.public_key,
-            message=message_hash(signed),
-        )
-    )
-    key = OneTimeKey(
-        public=pair.public_key,
-        private=pair.private_key,
-        grant=grant_id,
-        use_id=draft.case_id,
-        message=signed,
-        status=status,
-        erase_after=now + DAY,
-    )
+    listed = tuple(_listed(entry) for entry in found)
+    drafts: list[Draft] = []
     # Key and M become durable while the ciphertext comes; nothing is reserved before all of it is.
     with ThreadPoolExecutor(1, thread_name_prefix="one-time-key") as aside:
-        kept = aside.submit(recipient.vault.releases.put_key, key)
+        keeping: list[Future[None]] = []
+
+        def accept(signed: bytes) -> None:
+            check_message(signed, gateway_key(recipient, signed, custodian), terms, listed)
+            draft = recipient.gateway.draft(
+                UseReserve(
+                    grant=grant_id,
+                    purpose=grant.fields.purpose,
+                    entries=wanted,
+                    one_time=pair.public_key,
+                    message=message_hash(signed),
+                )
+            )
+            key = OneTimeKey(
+                public=pair.public_key,
+                private=pair.private_key,
+                grant=grant_id,
+                use_id=draft.case_id,
+                message=signed,
+                status=status,
+                erase_after=now + DAY,
+            )
+            drafts.append(draft)
+            keeping.append(aside.submit(recipient.vault.releases.put_key, key))
+
+        _receive(recipient, peers, custodian, request, entries=found, accept=accept, now=now, progress=progress)
+    for kept in keeping:
+        kept.result()
+    return Asked(draft=drafts[0], grant=grant_id, entries=wanted, person=person)
+
+
+def _receive(
+    recipient: Institution,
+    peers: Peers,
+    custodian: InstitutionId,
+    request: ExchangeRequest,
+    *,
+    entries: tuple[Found[Entry], ...],
+    accept: Callable[[bytes], None],
+    now: UnixMillis,
+    progress: Progress,
+) -> None:
+    """Bring M, hand it to `accept`, and make the ciphertext durable that is not whole here, short files beside M."""
+    lacking = missing(recipient.blobs, entries)
+    asked = short_of(lacking)
+    left = list(asked)
+    wanted = ReleaseRequest(exchange=request, roots=tuple(entry.fields.root for entry in asked))
+    accepted = False
+    for attempt in range(_ASKED_TWICE):
         try:
-            fetch_ciphertext(recipient.blobs, peers, found, grant_id, progress=progress)
-        except VerificationError as error:
-            note_tampered(recipient, str(error), now)
-            raise
-    kept.result()
-    return Asked(draft=draft, grant=grant_id, entries=wanted, person=person)
+            with peers.release(custodian, wanted) as pieces:
+                reader = Reader(pieces)
+                signed = reader.take_framed(MAX_MESSAGE)
+                if signed is None:
+                    raise UnavailableError(f"the message under grant {request.grant.hex()} was cut: ask again")
+                accept(signed)
+                accepted = True
+                with _noting_tampered(recipient, now):
+                    keep_files(recipient.blobs, reader, left, progress=progress)
+            break
+        except UnavailableError:
+            if accepted:
+                break
+            if attempt + 1 == _ASKED_TWICE:
+                raise
+    rest = [entry for entry in lacking if entry in left or entry not in asked]
+    with _noting_tampered(recipient, now):
+        fetch_missing(recipient.blobs, peers, rest, request.grant, progress=progress)
+
+
+@contextmanager
+def _noting_tampered(recipient: Institution, now: UnixMillis) -> Iterator[None]:
+    try:
+        yield
+    except VerificationError as error:
+        note_tampered(recipient, str(error), now)
+        raise
 
 
 def finish(

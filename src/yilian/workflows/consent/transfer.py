@@ -7,7 +7,7 @@ is seen before the next is asked for. Memory stays at a few segments.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from yilian.crypto import blob as blobs
 from yilian.crypto.blob import LENGTH_SIZE, MAX_HEADER, SEGMENT_SIZE, TAG_SIZE, SegmentChecker
@@ -43,8 +43,24 @@ def fetch_ciphertext(
         VerificationError: other bytes than the ledger names; nothing of them is kept.
         NotFoundError: the custodian has no such blob.
     """
-    missing = [entry for entry in entries if not is_whole(store, entry.fields.root)]
-    short = [entry for entry in missing if entry.fields.size_class <= ONE_SEGMENT]
+    fetch_missing(store, peers, missing(store, entries), basis, progress=progress)
+
+
+def missing(store: Blobs, entries: Sequence[Found[Entry]]) -> list[Found[Entry]]:
+    """Give the entries whose ciphertext is not whole here."""
+    return [entry for entry in entries if not is_whole(store, entry.fields.root)]
+
+
+def short_of(entries: Sequence[Found[Entry]]) -> list[Found[Entry]]:
+    """Give those of the entries whose ciphertext may come in one answer, 32 at most."""
+    return [entry for entry in entries if entry.fields.size_class <= ONE_SEGMENT][:MOST_TOGETHER]
+
+
+def fetch_missing(
+    store: Blobs, peers: Peers, entries: Sequence[Found[Entry]], basis: CaseId, *, progress: Progress
+) -> None:
+    """Make ciphertext durable here that is not whole here; errors as `fetch_ciphertext`."""
+    short = [entry for entry in entries if entry.fields.size_class <= ONE_SEGMENT]
     without_progress = 0
     while short:
         before = len(short)
@@ -54,7 +70,7 @@ def fetch_ciphertext(
             without_progress = 0 if len(short) < before else without_progress + 1
             if without_progress == _ATTEMPTS:
                 raise
-    for entry in missing:
+    for entry in entries:
         if entry.fields.size_class > ONE_SEGMENT:
             _fetch_long(store, peers, entry, basis, progress=progress)
 
@@ -70,22 +86,31 @@ def is_whole(store: Blobs, root: Digest) -> bool:
 
 def _fetch_short(store: Blobs, peers: Peers, wanted: list[Found[Entry]], basis: CaseId, *, progress: Progress) -> None:
     """Fetch records of one segment together, and take what is durable here off the list."""
-    arrived: list[tuple[bytes, bytes]] = []
-    size = 0
     asked = wanted[:MOST_TOGETHER]
-    try:
-        with peers.blobs(asked[0].fields.custodian, tuple(entry.fields.root for entry in asked), basis) as pieces:
-            for entry, content in zip(asked, _files(pieces), strict=False):
-                arrived.append((entry.fields.root, _checked(content, entry.fields.root)))
-                progress(len(content))
-                size += len(content)
-                if size >= _BATCH:
-                    _keep(store, arrived, wanted)
-                    size = 0
-    finally:
-        _keep(store, arrived, wanted)
+    with peers.blobs(asked[0].fields.custodian, tuple(entry.fields.root for entry in asked), basis) as pieces:
+        keep_files(store, Reader(pieces), wanted, progress=progress)
     if asked[-1] in wanted:
         raise UnavailableError(f"{len(asked)} blobs were asked for and fewer came: ask again")
+
+
+def keep_files(store: Blobs, reader: Reader, wanted: list[Found[Entry]], *, progress: Progress) -> None:
+    """Check and keep the blob files of a stream, which come in the order of `wanted`; what is durable leaves that list.
+
+    Raises:
+        VerificationError: other bytes than the ledger names; what came before is kept.
+    """
+    arrived: list[tuple[bytes, bytes]] = []
+    size = 0
+    try:
+        for entry, content in zip(tuple(wanted[:MOST_TOGETHER]), _files(reader), strict=False):
+            arrived.append((entry.fields.root, _checked(content, entry.fields.root)))
+            progress(len(content))
+            size += len(content)
+            if size >= _BATCH:
+                _keep(store, arrived, wanted)
+                size = 0
+    finally:
+        _keep(store, arrived, wanted)
 
 
 def _keep(store: Blobs, arrived: list[tuple[bytes, bytes]], wanted: list[Found[Entry]]) -> None:
@@ -98,7 +123,7 @@ def _keep(store: Blobs, arrived: list[tuple[bytes, bytes]], wanted: list[Found[E
         arrived.clear()
 
 
-class _Reader:
+class Reader:
     """Cuts a stream of pieces into parts of exact size with one copy."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
@@ -118,7 +143,16 @@ class _Reader:
             missing -= len(part)
         return b"".join(parts)
 
+    def take_framed(self, most: int) -> bytes | None:
+        """Give what follows its length, None where the stream ends before; VerificationError where it is longer."""
+        frame = self.take(FRAME)
+        length = int.from_bytes(frame or b"", "big")
+        if length > most:
+            raise VerificationError(f"{length} bytes came, expected {most} at most: refuse them")
+        return None if frame is None else self.take(length)
+
     def is_at_end(self) -> bool:
+        """Say whether nothing more comes."""
         return not self._fill()
 
     def _fill(self) -> bool:
@@ -130,16 +164,9 @@ class _Reader:
         return True
 
 
-def _files(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _files(reader: Reader) -> Iterator[bytes]:
     """Cut a stream into blob files, each after its 8-byte length; what is cut off at its end is dropped."""
-    reader = _Reader(pieces)
-    while (frame := reader.take(FRAME)) is not None:
-        length = int.from_bytes(frame, "big")
-        if length > _SMALL:
-            raise VerificationError(f"a blob of {length} bytes came, expected one segment at most: refuse it")
-        content = reader.take(length)
-        if content is None:
-            return
+    while (content := reader.take_framed(_SMALL)) is not None:
         yield content
 
 
@@ -223,7 +250,7 @@ def _end(checker: SegmentChecker) -> int:
 
 def _segments(pieces: Iterator[bytes], checker: SegmentChecker, first: int) -> Iterator[bytes]:
     """Cut a stream into the ciphertext segments from `first` on; what is cut off at its end is dropped."""
-    reader = _Reader(pieces)
+    reader = Reader(pieces)
     for index in range(first, checker.segments):
         segment = reader.take(checker.header.cipher_size(index))
         if segment is None:
