@@ -157,10 +157,6 @@ class EmbeddedEngine:
             self._moved.wait_for(lambda: self._machine.head.height >= height or self._stopped, timeout_s)
         return self._machine.head.height
 
-    def use_proposer(self, proposer: Signer) -> None:
-        """Sign the coming blocks with another gateway key of the same member, after a rotation."""
-        self._proposer = proposer
-
     def close(self) -> None:
         """Finish what was taken, then stop; a second close does nothing. State and blocks stay open."""
         self._ahead.close()

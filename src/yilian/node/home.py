@@ -218,18 +218,6 @@ class Home:
 # ---------------------------------------------------------------------------------------------------------- making
 
 
-def create_institution(home: Home, spec: InstitutionSpec, passphrase: bytes) -> Institution:
-    """Make an institution's folders, CA, certificates and keys.
-
-    Keys of people that are held on a device and not given are written beside the home, for handing over.
-
-    Raises:
-        ConflictError: the home has an institution of this name.
-        SettingsError: two people have one label, or a node is to hold a key that was given.
-    """
-    return fill_institution(home, spec, new_keystore(home, spec.slug, passphrase), passphrase=passphrase)
-
-
 def new_keystore(home: Home, slug: str, passphrase: bytes) -> FileKeystore:
     """Begin an institution with its folder and empty keystore; ConflictError where the home has one of this name."""
     folder = home.folder(slug)
@@ -241,7 +229,13 @@ def new_keystore(home: Home, slug: str, passphrase: bytes) -> FileKeystore:
 
 
 def fill_institution(home: Home, spec: InstitutionSpec, keystore: FileKeystore, *, passphrase: bytes) -> Institution:
-    """Make the CA, certificates and keys of an institution that `new_keystore` began; as `create_institution`."""
+    """Make the CA, certificates and keys of an institution that `new_keystore` began.
+
+    Keys of people that are held on a device and not given are written beside the home, for handing over.
+
+    Raises:
+        SettingsError: two people have one label, or a node is to hold a key that was given.
+    """
     folder = home.folder(spec.slug)
     labels = [person.label for person in spec.people]
     if len(set(labels)) != len(labels):
@@ -327,7 +321,7 @@ def remove(path: Path) -> None:
 
 
 def make_person(home: Home, slug: str, spec: PersonSpec, *, keystore: FileKeystore, passphrase: bytes) -> Person:
-    """Make a person's key, or take the one that is given; errors as `create_institution`."""
+    """Make a person's key, or take the one that is given; errors as `fill_institution`."""
     if spec.public_key and spec.held_by == HeldBy.NODE:
         raise SettingsError(f"{slug} {spec.label}: a key held by the node is made here: leave public_key out")
     if spec.public_key:

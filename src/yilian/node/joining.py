@@ -128,7 +128,7 @@ class Invitation(_Wire, frozen=True, kw_only=True):
 def initialise(home: Home, settings: Settings, spec: InstitutionSpec) -> tuple[Institution, bytes]:
     """Make an institution that is to join, and give its request file's bytes.
 
-    The officer's key is made here, on a device where the description says so. Errors as `create_institution`.
+    The officer's key is made here, on a device where the description says so. Errors as `fill_institution`.
     """
     officers = [person for person in spec.people if person.role == Role.OFFICER]
     if len(officers) != 1 or officers[0].public_key:

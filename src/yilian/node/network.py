@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from yilian import canonical
-from yilian.crypto.suite import SuiteId, sha256
+from yilian.crypto.suite import SuiteId
 from yilian.errors import ConflictError, SettingsError
 from yilian.ledger.block import DEFAULT_DEPTH, Founder, Genesis
 from yilian.ledger.members import (
@@ -54,11 +53,11 @@ from yilian.values import (
     public_key,
     unix_millis,
 )
+from yilian.web.kit.keys import new_token, token_hash
 from yilian.workflows.governance.founding import default_constitution, default_parameters
 from yilian.workflows.governance.model import KEY_VALIDITY, OFFICER_KEY_ON_NODE
 from yilian.workflows.registry import WORKFLOWS
 
-TOKEN_BYTES = 32
 _CARE = (
     PersonSpec(label="data-officer", role=Role.DATA_OFFICER),
     PersonSpec(label="physician", role=Role.PHYSICIAN),
@@ -269,14 +268,9 @@ def _signed(home: Home, genesis: Genesis, made: Iterable[tuple[Institution, File
 # ---------------------------------------------------------------------------------------------------------- access
 
 
-def token_hash(token: str) -> bytes:
-    """Give what the vault keeps of a token: its SHA-256."""
-    return sha256(token.encode())
-
-
 def issue_access(vault: Vault, institution: Institution, person: Person) -> AccessFile:
     """Draw an API token for a person, and keep its hash; the token stands in the answer alone."""
-    token = secrets.token_hex(TOKEN_BYTES)
+    token = new_token()
     vault.access.put_api_key(
         ApiKey(
             token_hash=token_hash(token),

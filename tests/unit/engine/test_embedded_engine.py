@@ -154,8 +154,6 @@ def test_a_proposer_without_a_valid_gateway_key_makes_no_block(world: World) -> 
         future = engine.submit(world.transaction([world.publication(1)]))
         with pytest.raises(UnavailableError, match="may not sign blocks"):
             future.result(WAIT_S)
-        engine.use_proposer(world.party.gateway)
-        assert engine.submit(world.transaction([world.publication(1)])).result(WAIT_S).answers[0].ok
 
 
 class FailingState(MemoryState):

@@ -11,7 +11,15 @@ from yilian.client.devicekey import load_device_key
 from yilian.errors import ConflictError, NotFoundError, SettingsError, VerificationError
 from yilian.ledger.members import HeldBy, InstitutionKind, Role
 from yilian.node import pki
-from yilian.node.home import Home, InstitutionSpec, PersonSpec, create_institution, ensure_leaf
+from yilian.node.home import (
+    Home,
+    Institution,
+    InstitutionSpec,
+    PersonSpec,
+    ensure_leaf,
+    fill_institution,
+    new_keystore,
+)
 from yilian.node.settings import Settings
 
 SECRET = b"a passphrase"
@@ -33,21 +41,25 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
+def create(home: Home, spec: InstitutionSpec, passphrase: bytes) -> Institution:
+    return fill_institution(home, spec, new_keystore(home, spec.slug, passphrase), passphrase=passphrase)
+
+
 def test_an_institution_reads_back_as_it_was_made(home: Home) -> None:
-    made = create_institution(home, SPEC, SECRET)
+    made = create(home, SPEC, SECRET)
     assert home.institution("hospital") == made
     assert home.institutions() == [made]
     assert pki.fingerprint(home.ca_der("hospital")) == made.anchor
 
 
 def test_folders_and_keys_are_for_their_owner_alone(home: Home) -> None:
-    create_institution(home, SPEC, SECRET)
+    create(home, SPEC, SECRET)
     paths = [path for path in [home.path, *home.path.rglob("*")] if path.parent.name != "blobs"]
     assert {path.stat().st_mode & 0o077 for path in paths} == {0}
 
 
 def test_what_a_person_signs_with_lies_where_the_description_says(home: Home) -> None:
-    made = create_institution(home, SPEC, SECRET)
+    made = create(home, SPEC, SECRET)
     keystore = home.keystore("hospital", SECRET)
     officer, physician = made.people
     assert keystore.load_signer("person-physician").public_key.hex() == physician.public_key
@@ -58,8 +70,8 @@ def test_what_a_person_signs_with_lies_where_the_description_says(home: Home) ->
 
 
 def test_a_licence_is_committed_to_with_a_salt(home: Home) -> None:
-    first = create_institution(home, SPEC, SECRET)
-    second = create_institution(home, msgspec.structs.replace(SPEC, slug="other"), SECRET)
+    first = create(home, SPEC, SECRET)
+    second = create(home, msgspec.structs.replace(SPEC, slug="other"), SECRET)
     assert first.people[1].licence != second.people[1].licence
 
 
@@ -84,13 +96,13 @@ def test_a_licence_is_committed_to_with_a_salt(home: Home) -> None:
 )
 def test_people_that_make_no_sense_are_refused(home: Home, people: tuple[PersonSpec, ...], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        create_institution(home, msgspec.structs.replace(SPEC, people=people), SECRET)
+        create(home, msgspec.structs.replace(SPEC, people=people), SECRET)
 
 
 def test_an_institution_is_made_once(home: Home) -> None:
-    create_institution(home, SPEC, SECRET)
+    create(home, SPEC, SECRET)
     with pytest.raises(ConflictError, match="already"):
-        create_institution(home, SPEC, SECRET)
+        create(home, SPEC, SECRET)
 
 
 def test_no_name_leads_out_of_the_home(home: Home) -> None:
@@ -99,7 +111,7 @@ def test_no_name_leads_out_of_the_home(home: Home) -> None:
 
 
 def test_a_swapped_ca_certificate_is_noticed(home: Home) -> None:
-    create_institution(home, SPEC, SECRET)
+    create(home, SPEC, SECRET)
     _, other = pki.make_ca("Other")
     (home.folder("hospital") / "ca.pem").write_bytes(pki.pem_of(other))
     with pytest.raises(VerificationError, match="another certificate"):
@@ -107,7 +119,7 @@ def test_a_swapped_ca_certificate_is_noticed(home: Home) -> None:
 
 
 def test_a_leaf_that_is_gone_is_issued_anew(home: Home) -> None:
-    create_institution(home, SPEC, SECRET)
+    create(home, SPEC, SECRET)
     keystore = home.keystore("hospital", SECRET)
     files = ensure_leaf(home, "hospital", keystore)
     files.certificate.unlink()

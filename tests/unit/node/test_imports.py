@@ -97,7 +97,8 @@ def test_the_same_encounter_with_other_bytes_replaces_its_entry(
     found = host.gateway.find(Entry, old.entry_id)
     assert found is not None
     assert found.state == EntryState.SUPERSEDED
-    (new,) = [row for row in host.vault.records.find_by_encounter(old.encounter) if row.status == "PUBLISHED"]
+    found_again = host.vault.records.find_by_encounters([old.encounter])[old.encounter]
+    (new,) = [row for row in found_again if row.status == "PUBLISHED"]
     successor = host.gateway.find(Entry, new.entry_id)
     assert successor is not None
     assert successor.fields.replaces == old.entry_id

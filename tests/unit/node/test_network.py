@@ -12,13 +12,14 @@ from yilian.crypto.intl import Ed25519Signer
 from yilian.errors import ConflictError, NotFoundError, SettingsError, VerificationError
 from yilian.ledger.members import HeldBy, InstitutionKind, MemberState, Role
 from yilian.ledger.results import Answer
-from yilian.node import genesis, joining, network
+from yilian.node import genesis, joining
 from yilian.node.compose import Node, now, open_node
 from yilian.node.home import Home, InstitutionSpec, PersonSpec
 from yilian.node.joining import officer_message
 from yilian.node.network import NetworkSpec, found, found_demo, read_access
 from yilian.node.settings import Settings
 from yilian.values import case_id
+from yilian.web.kit.keys import token_hash
 from yilian.workflows.governance.model import ProposalApply, ProposalOpen, ProposalVote
 from yilian.workflows.governance.records import Choice
 
@@ -205,7 +206,7 @@ def test_access_files_open_only_to_their_owner_and_hold_a_token_that_the_vault_k
     file = demo_home.clients / "hospital-physician.toml"
     access = read_access(file)
     node = open_node(demo_home, SETTINGS)
-    kept = node.host("hospital").vault.access.find_api_key(network.token_hash(access.token))
+    kept = node.host("hospital").vault.access.find_api_key(token_hash(access.token))
     node.close()
 
     assert file.stat().st_mode & 0o777 == 0o600

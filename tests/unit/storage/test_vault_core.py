@@ -146,7 +146,7 @@ def test_a_whole_vault_has_no_damage(tmp_path: Path, vault: Vault) -> None:
         pytest.param("UPDATE records SET sealed = zeroblob(length(sealed))", id="sealed"),
         pytest.param("UPDATE records SET sealed = x''", id="empty"),
         pytest.param("UPDATE records SET status = 'PUBLISHED'", id="status"),
-        pytest.param("UPDATE records SET root = zeroblob(32)", id="root"),
+        pytest.param("UPDATE records SET encounter = zeroblob(32)", id="encounter"),
         pytest.param("UPDATE records SET entry_id = x'" + "01" * 31 + "02'", id="key"),
     ],
 )

@@ -269,7 +269,7 @@ def test_nobody_announces_anothers_leave(council: Council) -> None:
 # ----------------------------------------------------------------------------------------------------------- interface
 
 
-def test_the_interface_says_who_counts_and_who_may_act(council: Council) -> None:
+def test_the_interface_says_whose_entries_count(council: Council) -> None:
     c = council.consortium
     voters = ("centre", "second", "township", "hospital", "laboratory")
     assert council.carry(Suspend(institution=c["clinic"].id, reason="incident"), voters).ok
@@ -277,11 +277,7 @@ def test_the_interface_says_who_counts_and_who_may_act(council: Council) -> None
     reads, stranger = c.machine.directory(), council.newcomer()
     names = ("centre", "clinic", "regulator")
     assert [interface.is_living(reads, c[name].id) for name in names] == [True, True, False]
-    assert [interface.may_act(reads, c[name].id) for name in names] == [True, False, False]
     assert not interface.is_living(reads, stranger.id)
-    assert not interface.may_act(reads, stranger.id)
-    assert interface.operator_of(reads, c["centre"].id) == c["centre"].id
-    assert interface.operator_of(reads, stranger.id) is None
     assert interface.member(reads, c["regulator"].id).state == MemberState.REMOVED
 
 

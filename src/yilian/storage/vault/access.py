@@ -1,4 +1,4 @@
-"""What the node keeps for its callers and its own work: API keys, drafts, remembered answers, cursors, jobs."""
+"""What the node keeps for its callers and its own work: API keys, remembered answers, cursors, jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from yilian.storage.vault.core import SealedTable, VaultCore
-from yilian.storage.vault.schema import ANSWERS, API_KEYS, CURSORS, DRAFTS, JOBS
+from yilian.storage.vault.schema import ANSWERS, API_KEYS, CURSORS, JOBS
 from yilian.values import KeyId
 
 
@@ -21,17 +21,6 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     label: str
     is_revoked: bool = False
-
-
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation that waits for its signature outside the node."""
-
-    draft_id: bytes
-    core: bytes
-    key_id: KeyId | None
-    """Who is expected to sign."""
-    expires: int
-    """Milliseconds."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +63,6 @@ class Access:
         self._api_keys = SealedTable(
             vault, API_KEYS, ApiKey, columns=lambda key: {"token_hash": key.token_hash, "key_id": key.key_id}
         )
-        self._drafts = SealedTable(
-            vault, DRAFTS, Draft, columns=lambda draft: {"draft_id": draft.draft_id, "expires": draft.expires}
-        )
         self._answers = SealedTable(
             vault, ANSWERS, Answer, columns=lambda answer: {"key_hash": answer.key_hash, "expires": answer.expires}
         )
@@ -104,18 +90,6 @@ class Access:
         with self._vault.transaction():
             self._api_keys.put([msgspec.structs.replace(self._api_keys.get(token_hash=token_hash), is_revoked=True)])
 
-    def put_draft(self, draft: Draft) -> None:
-        """Keep a draft."""
-        self._drafts.put([draft])
-
-    def find_draft(self, draft_id: bytes) -> Draft | None:
-        """Give a draft, or None."""
-        return self._drafts.find(draft_id=draft_id)
-
-    def delete_draft(self, draft_id: bytes) -> None:
-        """Drop a draft that was submitted or given up."""
-        self._drafts.delete(DRAFTS.c.draft_id == draft_id)
-
     def remember(self, answer: Answer) -> None:
         """Keep an answer; ConflictError where this key has one."""
         self._answers.insert([answer])
@@ -125,9 +99,8 @@ class Access:
         return self._answers.find(key_hash=key_hash)
 
     def forget_expired(self, now: int) -> int:
-        """Drop drafts and answers that expired before `now` (milliseconds), and give their number."""
-        with self._vault.transaction():
-            return self._drafts.delete(DRAFTS.c.expires < now) + self._answers.delete(ANSWERS.c.expires < now)
+        """Drop answers that expired before `now` (milliseconds), and give their number."""
+        return self._answers.delete(ANSWERS.c.expires < now)
 
     def put_job(self, job: Job) -> None:
         """Keep a job as it stands now."""

@@ -50,9 +50,7 @@ class AuditRecord:
             DisclosureEvent,
             columns=lambda event: {
                 "seq": event.seq,
-                "op_id": event.op_id,
                 "use_id": event.use_id,
-                "kind": event.kind,
             },
         )
         self._refusals = SealedTable(
@@ -75,10 +73,6 @@ class AuditRecord:
             seq = next_number(connection, EDGE_REFUSALS.c.seq)
             self._refusals.insert([msgspec.structs.replace(refusal, seq=seq)])
         return seq
-
-    def find_by_operation(self, op_id: bytes) -> DisclosureEvent | None:
-        """Give the event that an operation recorded, or None."""
-        return self._events.find(op_id=op_id)
 
     def of_use(self, use_id: bytes) -> list[DisclosureEvent]:
         """Give the events of a use, in order."""

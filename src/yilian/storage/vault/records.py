@@ -101,13 +101,13 @@ class Records:
             vault,
             RECEIVED_FILES,
             ReceivedFile,
-            columns=lambda file: {"digest": vault.blind("file", file.digest), "root": file.root},
+            columns=lambda file: {"digest": vault.blind("file", file.digest)},
         )
         self._summaries = SealedTable(
             vault,
             SUMMARIES,
             Summary,
-            columns=lambda summary: {"subject": vault.blind("subject", summary.subject_ref), "root": summary.root},
+            columns=lambda summary: {"subject": vault.blind("subject", summary.subject_ref)},
         )
 
     def insert(self, records: Iterable[Record]) -> None:
@@ -134,14 +134,6 @@ class Records:
             return {} if found is None else {found.entry_id: found}
         return {record.entry_id: record for record in self._records.select_in(RECORDS.c.entry_id, wanted)}
 
-    def find_by_root(self, root: bytes) -> Record | None:
-        """Give the record whose sealed blob has this root, or None."""
-        return self._records.find(root=root)
-
-    def find_by_encounter(self, encounter: str) -> list[Record]:
-        """Give the records of an encounter, replaced ones too."""
-        return self._records.select(RECORDS.c.encounter == self._vault.blind("encounter", encounter.encode()))
-
     def find_by_encounters(self, encounters: Iterable[str]) -> dict[str, list[Record]]:
         """Give the records of many encounters, by encounter; those without a record are left out."""
         found: dict[str, list[Record]] = {}
@@ -150,17 +142,9 @@ class Records:
             found.setdefault(record.encounter, []).append(record)
         return found
 
-    def find_by_canonical(self, canonical: bytes) -> list[Record]:
-        """Give the records with the same content in canonical form."""
-        return self._records.select(RECORDS.c.canonical == self._vault.blind("canonical", canonical))
-
     def of_subject(self, subject_ref: bytes) -> list[Record]:
         """Give all records of a patient."""
         return self._records.select(RECORDS.c.subject == self._vault.blind("subject", subject_ref))
-
-    def of_source(self, digest: bytes) -> list[Record]:
-        """Give the records that were cut from a received file."""
-        return self._records.select(RECORDS.c.source == self._vault.blind("file", digest))
 
     def with_status(self, status: RecordStatus) -> Iterator[Record]:
         """Give the records that stand so, a few at a time."""
@@ -218,10 +202,7 @@ class Records:
         blind = self._vault.blind
         return {
             "entry_id": record.entry_id,
-            "root": record.root,
             "subject": blind("subject", record.subject_ref),
             "encounter": blind("encounter", record.encounter.encode()),
-            "canonical": blind("canonical", record.canonical),
-            "source": blind("file", record.source),
             "status": str(record.status),
         }

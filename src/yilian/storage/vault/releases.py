@@ -127,7 +127,7 @@ class Releases:
             vault,
             MESSAGES_MADE,
             MessageMade,
-            columns=lambda made: {"h_m": made.h_m, "grant": made.grant, "status": str(made.status)},
+            columns=lambda made: {"h_m": made.h_m},
         )
         self._keys = SealedTable(
             vault,
@@ -144,9 +144,8 @@ class Releases:
             vault,
             RECEIVED_COPIES,
             ReceivedCopy,
-            columns=lambda copy: {"entry_id": copy.entry_id, "use_id": copy.use_id, "root": copy.root},
+            columns=lambda copy: {"entry_id": copy.entry_id, "use_id": copy.use_id},
         )
-
         self._notes = SealedTable(
             vault, NOTES, Note, columns=lambda note: {"about": note.about, "kind": str(note.kind)}
         )
@@ -163,10 +162,6 @@ class Releases:
         """Give all notes of a kind."""
         return self._notes.select(NOTES.c.kind == str(kind))
 
-    def delete_note(self, about: bytes, kind: NoteKind) -> None:
-        """Drop a note that holds no longer."""
-        self._notes.delete(NOTES.c.about == about, NOTES.c.kind == str(kind))
-
     def insert_message(self, made: MessageMade) -> None:
         """Keep a message before it is sent; ConflictError where one with this hash exists."""
         self._messages.insert([made])
@@ -179,14 +174,6 @@ class Releases:
         """Give the message with a hash, or None: then this institution never made it."""
         return self._messages.find(h_m=h_m)
 
-    def messages_of_grant(self, grant: bytes) -> list[MessageMade]:
-        """Give the messages made under a grant."""
-        return self._messages.select(MESSAGES_MADE.c.grant == grant)
-
-    def messages_with_status(self, status: MessageStatus) -> list[MessageMade]:
-        """Give the messages that stand so, for a reactor that starts again."""
-        return self._messages.select(MESSAGES_MADE.c.status == status)
-
     def put_key(self, key: OneTimeKey) -> None:
         """Keep a one-time key, in place of the one with its public half."""
         self._keys.put([key])
@@ -198,10 +185,6 @@ class Releases:
     def find_key_of_use(self, use_id: bytes) -> OneTimeKey | None:
         """Give the one-time key of a reservation, or None."""
         return self._keys.find(use_id=use_id)
-
-    def keys_with_status(self, status: OneTimeKeyStatus) -> list[OneTimeKey]:
-        """Give the one-time keys that stand so, for a reactor that starts again."""
-        return self._keys.select(ONE_TIME_KEYS.c.status == status)
 
     def erase_keys_due(self, now: int) -> int:
         """Forget the private halves whose dispute window ended before `now` (milliseconds), and give their number."""
@@ -218,17 +201,9 @@ class Releases:
         """Keep what opens delivered records."""
         self._copies.put(copies)
 
-    def find_copy(self, entry_id: bytes, use_id: bytes) -> ReceivedCopy | None:
-        """Give what opens an entry delivered by a use, or None."""
-        return self._copies.find(entry_id=entry_id, use_id=use_id)
-
     def copies_of_entry(self, entry_id: bytes) -> list[ReceivedCopy]:
         """Give the copies of one entry, one for each use."""
         return self._copies.select(RECEIVED_COPIES.c.entry_id == entry_id)
-
-    def copies_of_use(self, use_id: bytes) -> list[ReceivedCopy]:
-        """Give what one use delivered."""
-        return self._copies.select(RECEIVED_COPIES.c.use_id == use_id)
 
     def copies(self) -> Iterator[ReceivedCopy]:
         """Give all copies, a few at a time."""

@@ -37,34 +37,28 @@ META = Table("meta", SCHEMA, Column("name", String, primary_key=True), Column("v
 RECORDS = _sealed(
     "records",
     _key("entry_id"),
-    _blob("root", indexed=True),
     _blob("subject", indexed=True),
     _blob("encounter", indexed=True),
-    _blob("canonical", indexed=True),
-    _blob("source", indexed=True),
     _word("status"),
 )
 SUBJECTS = _sealed("subjects", _key("subject"))
 IDENTIFIERS = _sealed("identifiers", _key("identifier"), _key("subject"), Index("identifiers_subject", "subject"))
 SUBJECT_KEYS = _sealed("subject_keys", _key("subject"), _number("year"))
-RECEIVED_FILES = _sealed("received_files", _key("digest"), _blob("root", indexed=True))
-SUMMARIES = _sealed("summaries", _key("subject"), _blob("root", indexed=True))
+RECEIVED_FILES = _sealed("received_files", _key("digest"))
+SUMMARIES = _sealed("summaries", _key("subject"))
 
-MESSAGES_MADE = _sealed("messages_made", _key("h_m"), _blob("grant", indexed=True), _word("status"))
+MESSAGES_MADE = _sealed("messages_made", _key("h_m"))
 ONE_TIME_KEYS = _sealed(
     "one_time_keys", _key("public"), _blob("use_id", indexed=True), _word("status"), _time("erase_after")
 )
-RECEIVED_COPIES = _sealed("received_copies", _key("entry_id"), _key("use_id"), _blob("root", indexed=True))
+RECEIVED_COPIES = _sealed("received_copies", _key("entry_id"), _key("use_id"))
 
 NOTES = _sealed("notes", _key("about"), Column("kind", String, primary_key=True, index=True))
 
-AUDIT_EVENTS = _sealed(
-    "audit_events", _number("seq"), _blob("op_id", indexed=True), _blob("use_id", indexed=True), _word("kind")
-)
+AUDIT_EVENTS = _sealed("audit_events", _number("seq"), _blob("use_id", indexed=True))
 EDGE_REFUSALS = _sealed("edge_refusals", _number("seq"), _time("time"), _word("kind"))
 
 API_KEYS = _sealed("api_keys", _key("token_hash"), _blob("key_id", indexed=True))
-DRAFTS = _sealed("drafts", _key("draft_id"), _time("expires"))
 ANSWERS = _sealed("answers", _key("key_hash"), _time("expires"))
 JOBS = _sealed("jobs", _key("job_id"), _word("state"), _time("started"))
 CURSORS = Table(

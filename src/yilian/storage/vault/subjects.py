@@ -120,10 +120,6 @@ class Subjects:
         """Give all keys of a patient, by year."""
         return self._keys.select(SUBJECT_KEYS.c.subject == self._blind(subject_ref))
 
-    def all_keys(self) -> Iterator[SubjectKey]:
-        """Give the keys of all patients, a few at a time."""
-        return self._keys.each()
-
     def erase(self, subject_ref: bytes) -> None:
         """Forget a patient's identity, identifiers and keys for good."""
         subject = self._blind(subject_ref)

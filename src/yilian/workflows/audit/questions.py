@@ -225,12 +225,6 @@ class Questions:
                 counts[WAS_ONE_SIDED] = counts.get(WAS_ONE_SIDED, 0) + 1
         return dict(sorted(counts.items()))
 
-    def unreviewed_emergencies(self) -> tuple[CaseRow, ...]:
-        """List emergency accesses that nobody has judged yet, the oldest first."""
-        done = {"justified", "unjustified", "not_matched", "closed_unused"}
-        rows = (row for row in _cases(self._index, "emergency") if row.state not in done)
-        return tuple(sorted(rows, key=lambda row: (row.opened_time, row.case_id)))
-
     def refusals(self) -> Mapping[tuple[str, int], int]:
         """Count the refused operations of the whole log by (workflow, number), of the refusal that decided.
 

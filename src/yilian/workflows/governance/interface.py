@@ -8,7 +8,7 @@ from __future__ import annotations
 from yilian.canonical import encode
 from yilian.crypto.suite import tagged_hash
 from yilian.ledger.cases import Found
-from yilian.ledger.members import LIVING, Constitution, Member, MemberState, Roster, Rule
+from yilian.ledger.members import LIVING, Constitution, Member, Roster, Rule
 from yilian.ledger.workflow import ParameterSpec, Reads
 from yilian.values import Digest, InstitutionId, PublicKey, UnixMillis, institution_id
 from yilian.workflows.governance.records import Action, ParameterChange
@@ -54,18 +54,6 @@ def is_living(reads: Reads, institution: InstitutionId) -> bool:
     """Say whether an institution is ACTIVE, SUSPENDED or LEAVING: its entries count, its obligations bind."""
     found = reads.member(institution)
     return found is not None and found.state in LIVING
-
-
-def may_act(reads: Reads, institution: InstitutionId) -> bool:
-    """Say whether an institution is ACTIVE or LEAVING, so that no suspension narrows what it may do."""
-    found = reads.member(institution)
-    return found is not None and found.state in {MemberState.ACTIVE, MemberState.LEAVING}
-
-
-def operator_of(reads: Reads, institution: InstitutionId) -> InstitutionId | None:
-    """Say who runs the machine of an institution; None where it never was a member."""
-    found = reads.member(institution)
-    return found.fields.operator if found is not None else None
 
 
 def electorate(reads: Reads, time: UnixMillis) -> tuple[InstitutionId, ...]:
