@@ -82,4 +82,5 @@ def test_a_head_is_taken_only_in_its_shortest_form(head: bytes) -> None:
         count, start = canonical.split_array(head, 0)
     except VerificationError:
         return
-    assert canonical.array([b""] * count) == head[:start]
+    if count < 1 << 16:
+        assert canonical.array([b""] * count) == head[:start]

@@ -343,3 +343,17 @@ def test_sealing_and_opening_a_large_record_takes_few_segments_of_memory(tmp_pat
 
     assert opened == 40 << 20
     assert peak < 8 << 20
+
+
+def test_a_blob_checked_before_opens_without_its_root_being_made_again() -> None:
+    out = io.BytesIO()
+    assert seal.open_checked(io.BytesIO(BLOB), KEY, values.digest(bytes(32)), out) == len(PLAIN)
+    assert out.getvalue() == PLAIN
+
+
+@pytest.mark.parametrize("at", [START - 1, START, START + STEP, len(BLOB) - 1], ids=["header", "1", "2", "last"])
+def test_a_blob_checked_before_and_changed_since_does_not_open(at: int) -> None:
+    changed = bytearray(BLOB)
+    changed[at] ^= 1
+    with pytest.raises(VerificationError):
+        seal.open_checked(io.BytesIO(bytes(changed)), KEY, SEALED.root, io.BytesIO())
