@@ -141,15 +141,7 @@ def _engine(world: World, folder: Path, stack: ExitStack) -> EmbeddedEngine:
     stack.callback(state.close)
     blocks = SegmentBlocks(folder / "segments")
     stack.callback(blocks.close)
-    engine = EmbeddedEngine(
-        genesis=world.genesis,
-        registry=world.registry,
-        state=state,
-        blocks=blocks,
-        proposer=world.party.gateway,
-        proposer_id=world.party.id,
-        clock=lambda: world.start + 1,
-    )
+    engine = world.engine(state, blocks, second_core=True)
     stack.callback(engine.close)
     return engine
 

@@ -26,15 +26,7 @@ WARM_UP = 1_500
 
 def engine_of(world: World) -> EmbeddedEngine:
     """Open an engine over stores in memory."""
-    return EmbeddedEngine(
-        genesis=world.genesis,
-        registry=world.registry,
-        state=MemoryState(),
-        blocks=MemoryBlocks(),
-        proposer=world.party.gateway,
-        proposer_id=world.party.id,
-        clock=lambda: world.start + 1,
-    )
+    return world.engine(MemoryState(), MemoryBlocks(), second_core=True)
 
 
 def warm_up(engine: EmbeddedEngine, world: World) -> int:

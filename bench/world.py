@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -10,12 +10,14 @@ import msgspec
 from yilian import canonical
 from yilian.crypto.suite import Signer
 from yilian.crypto.tags import entry_id
+from yilian.engine.embedded import EmbeddedEngine
 from yilian.ledger import envelope
 from yilian.ledger.block import Genesis
 from yilian.ledger.cases import Command
 from yilian.ledger.envelope import PersonSignature
 from yilian.ledger.machine import Executed, Machine
 from yilian.ledger.members import InstitutionKind, Role
+from yilian.ledger.ports import Blocks, State
 from yilian.ledger.registry import Registry
 from yilian.storage.memory import MemoryState
 from yilian.testing.consortium import Consortium, Party
@@ -47,6 +49,27 @@ class World:
         self.other: Party = founded["centre"]
         self.start: UnixMillis = self.genesis.time
         self.kind = founded.machine.directory().words("catalog.kinds")[0]
+
+    def engine(
+        self,
+        state: State,
+        blocks: Blocks,
+        *,
+        clock: Callable[[], int] | None = None,
+        proposer: Signer | None = None,
+        second_core: bool = False,
+    ) -> EmbeddedEngine:
+        """Open the chain with the hospital as its sequencer; the clock stands a millisecond after the genesis."""
+        return EmbeddedEngine(
+            genesis=self.genesis,
+            registry=self.registry,
+            state=state,
+            blocks=blocks,
+            proposer=proposer or self.party.gateway,
+            proposer_id=self.party.id,
+            clock=clock or (lambda: self.start + 1),
+            second_core=second_core,
+        )
 
     def publish(self, number: int, *, kind: str | None = None) -> tuple[CaseId, Publish]:
         """Make the number-th entry: (id, command)."""

@@ -12,7 +12,6 @@ import pytest
 
 from bench.world import World
 from yilian import canonical
-from yilian.engine.embedded import EmbeddedEngine
 from yilian.errors import VerificationError
 from yilian.ledger.block import BlockHeader, parse_block, seal_block, transactions_root
 from yilian.ledger.machine import Machine
@@ -59,18 +58,7 @@ def recorded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (
         closing(LmdbState(home / "state", map_size=1 << 22)) as state,
         closing(SegmentBlocks(home / "segments")) as blocks,
-        closing(
-            EmbeddedEngine(
-                genesis=world.genesis,
-                registry=world.registry,
-                state=state,
-                blocks=blocks,
-                proposer=world.party.gateway,
-                proposer_id=world.party.id,
-                clock=lambda: world.start + 1,
-                second_core=False,
-            )
-        ) as engine,
+        closing(world.engine(state, blocks)) as engine,
     ):
         futures = [engine.submit(each) for each in world.transactions(0, ENTRIES, each=7)]
         futures += [engine.submit(world.transaction([world.restriction(number)])) for number in range(ENTRIES + 5)]

@@ -14,7 +14,6 @@ from bench.world import World
 from yilian import canonical
 from yilian.crypto.blob import root_of_blob
 from yilian.crypto.seal import seal_bytes
-from yilian.engine.embedded import EmbeddedEngine
 from yilian.errors import ConflictError
 from yilian.ledger.block import Genesis
 from yilian.ledger.state import key_hash
@@ -40,7 +39,7 @@ def original(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (
         closing(LmdbState(home / "ledger" / "state", map_size=1 << 22)) as state,
         closing(SegmentBlocks(home / "ledger" / "segments")) as blocks,
-        closing(engine_of(world, state, blocks)) as engine,
+        closing(world.engine(state, blocks)) as engine,
     ):
         for number in range(ENTRIES):
             engine.submit(world.transaction([world.publication(number)])).result(60)
@@ -54,19 +53,6 @@ def original(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read_genesis(content: bytes) -> Genesis:
     return canonical.decode(content, Genesis)
-
-
-def engine_of(world: World, state: LmdbState, blocks: SegmentBlocks) -> EmbeddedEngine:
-    return EmbeddedEngine(
-        genesis=world.genesis,
-        registry=world.registry,
-        state=state,
-        blocks=blocks,
-        proposer=world.party.gateway,
-        proposer_id=world.party.id,
-        clock=lambda: world.start + 1,
-        second_core=False,
-    )
 
 
 @pytest.fixture

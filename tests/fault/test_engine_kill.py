@@ -12,7 +12,6 @@ import pytest
 
 from bench.world import World
 from yilian import canonical
-from yilian.engine.embedded import EmbeddedEngine
 from yilian.node.check import check_ledger
 from yilian.storage.lmdb import LmdbState
 from yilian.storage.segments import SegmentBlocks
@@ -56,10 +55,7 @@ class State(LmdbState):
 world = World(10, canonical.decode((home / "genesis.cbor").read_bytes(), Genesis))
 state = State(home / "state", map_size=1 << 20)
 blocks = Blocks(home / "segments", segment_bytes=200_000)
-engine = EmbeddedEngine(
-    genesis=world.genesis, registry=world.registry, state=state, blocks=blocks, proposer=world.party.gateway,
-    proposer_id=world.party.id, clock=lambda: world.start + 1, second_core=False,
-)
+engine = world.engine(state, blocks)
 room = threading.Semaphore(64)
 
 def submit(number):
@@ -117,18 +113,7 @@ def resumed(home: Path, world: World, acknowledged: dict[int, int], first: int) 
     with (
         closing(LmdbState(home / "state", map_size=1 << 20)) as state,
         closing(SegmentBlocks(home / "segments", segment_bytes=200_000)) as blocks,
-        closing(
-            EmbeddedEngine(
-                genesis=world.genesis,
-                registry=world.registry,
-                state=state,
-                blocks=blocks,
-                proposer=world.party.gateway,
-                proposer_id=world.party.id,
-                clock=lambda: world.start + 1,
-                second_core=False,
-            )
-        ) as engine,
+        closing(world.engine(state, blocks)) as engine,
     ):
         head = engine.head()
         assert head.height == blocks.last_height()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -12,7 +13,7 @@ import uvloop
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import sha256
 from yilian.engine.gateway import check
-from yilian.ledger.cases import Found, Patient
+from yilian.ledger.cases import C, Found, Patient
 from yilian.ledger.members import InstitutionKind, Role
 from yilian.node import exchange
 from yilian.node.compose import Node, open_node
@@ -185,11 +186,22 @@ class Pair:
         physician = host.person(Role.PHYSICIAN)
         return exchange.fetch(self.node, host, grant, entries=entries, signer=physician.signer, role=Role.PHYSICIAN)
 
-    def use(self, use: CaseId) -> Found[Use]:
-        """Give a use."""
-        found = self.centre.gateway.find(Use, use)
+    def get(self, kind: type[C], case: CaseId) -> Found[C]:
+        """Give a case of a kind."""
+        found = self.centre.gateway.find(kind, case)
         assert found is not None
         return found
+
+    def use(self, use: CaseId) -> Found[Use]:
+        """Give a use."""
+        return self.get(Use, use)
+
+    def wait(self, holds: Callable[[], bool]) -> None:
+        """Wait, at most WAIT_S, until something holds; it is asked again after each block."""
+        deadline = time.monotonic() + WAIT_S
+        while not holds():
+            assert time.monotonic() < deadline, "not within the time"
+            self.node.engine.wait_height(self.node.engine.head().height + 1, 0.05)
 
     def refusals(self, host: Host) -> dict[str, int]:
         """Count what was refused at an institution's edge, by kind."""

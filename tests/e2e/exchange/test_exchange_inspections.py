@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import pytest
 
 from tests.e2e.exchange.pair import WAIT_S, Pair
 from yilian.crypto.suite import sha256
 from yilian.engine.gateway import check
 from yilian.errors import NoGrantError, Refused
-from yilian.ledger.cases import C, Command, Found
+from yilian.ledger.cases import Command, Found
 from yilian.ledger.members import Role
 from yilian.node import exchange, inspections
 from yilian.node.host import Host
@@ -41,19 +38,6 @@ from yilian.workflows.consent.model import Grant, GrantState
 from yilian.workflows.consent.receiving import Fetched
 
 
-def _wait(pair: Pair, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "not within the time"
-        pair.node.engine.wait_height(pair.node.engine.head().height + 1, 0.05)
-
-
-def _get(pair: Pair, kind: type[C], case: CaseId) -> Found[C]:
-    found = pair.centre.gateway.find(kind, case)
-    assert found is not None
-    return found
-
-
 def _bureau(pair: Pair) -> Host:
     return pair.node.host("bureau")
 
@@ -81,7 +65,7 @@ def _asked(pair: Pair, *entries: EntryId) -> CaseId:
 
 
 def _grants(pair: Pair, inspection: CaseId) -> list[Found[Grant]]:
-    found = _get(pair, Inspection, inspection)
+    found = pair.get(Inspection, inspection)
     ids = [one.grant for one in inspections.owed(pair.centre, found)]
     grants = [pair.centre.gateway.find(Grant, grant) for grant in ids]
     return [grant for grant in grants if grant is not None]
@@ -89,7 +73,7 @@ def _grants(pair: Pair, inspection: CaseId) -> list[Found[Grant]]:
 
 def _granted(pair: Pair, *entries: EntryId) -> tuple[CaseId, list[Found[Grant]]]:
     inspection = _asked(pair, *entries)
-    _wait(pair, lambda: len(_grants(pair, inspection)) == len(entries))
+    pair.wait(lambda: len(_grants(pair, inspection)) == len(entries))
     return inspection, _grants(pair, inspection)
 
 
@@ -115,23 +99,23 @@ def test_an_inspector_fetches_what_the_custodian_granted_by_itself_until_the_ins
     assert fetched.verified
     assert opening.open_copy(_bureau(pair), entry) == b"asked for by an inspector"
     pairing = disclosure_id(pair.node.chain, fetched.use_id)
-    _wait(pair, lambda: pair.centre.gateway.find(Disclosure, pairing) is not None)
-    _wait(pair, lambda: _get(pair, Disclosure, pairing).state == DisclosureState.MATCHED)
+    pair.wait(lambda: pair.centre.gateway.find(Disclosure, pairing) is not None)
+    pair.wait(lambda: pair.get(Disclosure, pairing).state == DisclosureState.MATCHED)
     with pytest.raises(Refused):
         _fetch(pair, grant.header.id)
 
     _concluded(pair, inspection)
     closing = InspectionClose(grants=(grant.header.id,))
     _act(pair, closing, inspection, Role.INSPECTOR, Role.SECOND_OFFICER)
-    assert _get(pair, Inspection, inspection).state == InspectionState.CLOSED
-    assert _get(pair, Grant, grant.header.id).state == GrantState.ENDED
+    assert pair.get(Inspection, inspection).state == InspectionState.CLOSED
+    assert pair.get(Grant, grant.header.id).state == GrantState.ENDED
 
 
 def test_the_custodian_notes_whose_patient_is_to_be_told_of_a_grant_by_law(pair: Pair) -> None:
     subject = new_subject_ref()
     (entry,) = pair.publish(b"of a patient to be told", subject=subject)
     _, (grant,) = _granted(pair, entry)
-    _wait(pair, lambda: _noted(pair, grant.header.id) is not None)
+    pair.wait(lambda: _noted(pair, grant.header.id) is not None)
     assert _noted(pair, grant.header.id) == subject
 
 
@@ -152,12 +136,12 @@ def test_records_of_several_patients_are_granted_one_by_one_and_once(pair: Pair)
 
     (further,) = pair.publish(b"asked for later")
     _act(pair, InspectionRequestContent(entries=(entries[0], further)), inspection, Role.INSPECTOR)
-    _wait(pair, lambda: len(_grants(pair, inspection)) == len(entries) + 1)
+    pair.wait(lambda: len(_grants(pair, inspection)) == len(entries) + 1)
     assert pair.reactors.wait_idle(WAIT_S)
     before = pair.node.engine.head().height
     assert REACTIONS[inspections.GRANT](pair.node, pair.centre, [inspection]) == DONE
     assert pair.node.engine.head().height == before
-    assert _get(pair, Grant, grants[0].header.id).state == GrantState.EXHAUSTED
+    assert pair.get(Grant, grants[0].header.id).state == GrantState.EXHAUSTED
 
 
 def test_grants_that_the_end_of_an_inspection_did_not_name_are_taken_back_by_their_custodian(pair: Pair) -> None:
@@ -165,8 +149,8 @@ def test_grants_that_the_end_of_an_inspection_did_not_name_are_taken_back_by_the
     inspection, (named, left) = _granted(pair, *entries)
     cancelling = InspectionCancel(reason=CancelReason.NO_LONGER_NEEDED, grants=(named.header.id,))
     _act(pair, cancelling, inspection, Role.INSPECTOR)
-    assert _get(pair, Grant, named.header.id).state == GrantState.ENDED
-    _wait(pair, lambda: _get(pair, Grant, left.header.id).state == GrantState.REVOKED_EVERYWHERE)
+    assert pair.get(Grant, named.header.id).state == GrantState.ENDED
+    pair.wait(lambda: pair.get(Grant, left.header.id).state == GrantState.REVOKED_EVERYWHERE)
     with pytest.raises(NoGrantError, match="GRANT_REVOKED"):
         _fetch(pair, left.header.id)
 
@@ -175,6 +159,6 @@ def test_an_inspection_that_is_over_is_granted_nothing(pair: Pair) -> None:
     (entry,) = pair.publish(b"of an inspection that is over")
     inspection, (grant,) = _granted(pair, entry)
     _act(pair, InspectionCancel(reason=CancelReason.MISTAKE, grants=(grant.header.id,)), inspection, Role.INSPECTOR)
-    assert inspections.owed(pair.centre, _get(pair, Inspection, inspection)) == ()
+    assert inspections.owed(pair.centre, pair.get(Inspection, inspection)) == ()
     assert REACTIONS[inspections.GRANT](pair.node, pair.centre, [inspection]) == DONE
     assert REACTIONS[inspections.END](pair.node, pair.centre, [inspection]) == DONE

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.exchange.pair import SETTINGS, WAIT_S, Pair, found_home
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import sha256
 from yilian.engine.gateway import Signed, check
-from yilian.ledger.cases import C, Found, Patient
+from yilian.ledger.cases import Patient
 from yilian.ledger.members import Role
 from yilian.node import exchange
 from yilian.node.compose import open_node
@@ -34,19 +32,6 @@ from yilian.workflows.consent.service import Identity
 from yilian.workflows.referral.model import Accept, Arrive, Create, Direction, Referral, State, Urgency
 
 
-def _wait(pair: Pair, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "not within the time"
-        pair.node.engine.wait_height(pair.node.engine.head().height + 1, 0.05)
-
-
-def _get(pair: Pair, kind: type[C], case: CaseId) -> Found[C]:
-    found = pair.centre.gateway.find(kind, case)
-    assert found is not None
-    return found
-
-
 def _refer(pair: Pair, request: EntryId, records: tuple[EntryId, ...]) -> CaseId:
     physician = pair.centre.person(Role.PHYSICIAN)
     command = Create(
@@ -66,20 +51,20 @@ def _refer(pair: Pair, request: EntryId, records: tuple[EntryId, ...]) -> CaseId
 def test_a_referral_is_verified_pushed_and_received_and_its_consent_attested_by_the_nodes_alone(pair: Pair) -> None:
     request, *records = pair.publish(*(f"record {number}".encode() for number in range(8)))
     case = _refer(pair, request, tuple(records))
-    _wait(pair, lambda: _get(pair, Referral, case).state == State.RECEIVED)
-    (of_request,) = _get(pair, Referral, case).fields.grants
+    pair.wait(lambda: pair.get(Referral, case).state == State.RECEIVED)
+    (of_request,) = pair.get(Referral, case).fields.grants
     assert pair.fetch(of_request).verified
 
     physician = pair.hospital.person(Role.PHYSICIAN)
     check(pair.hospital.gateway.act(Accept(), case, persons=[(physician.signer, Role.PHYSICIAN)]))
-    _, of_records = _get(pair, Referral, case).fields.grants
+    _, of_records = pair.get(Referral, case).fields.grants
     fetched = pair.fetch(of_records)
     assert fetched.verified
     assert fetched.entries == tuple(records)
 
-    referral = _get(pair, Referral, case)
+    referral = pair.get(Referral, case)
     check(pair.hospital.gateway.act(Arrive(), case))
-    _wait(pair, lambda: is_attested(pair.node.engine.reads(), referral.fields.consent, pair.hospital.id))
+    pair.wait(lambda: is_attested(pair.node.engine.reads(), referral.fields.consent, pair.hospital.id))
     assert pair.reactors.wait_idle(WAIT_S)
 
 
@@ -88,10 +73,10 @@ def test_a_receiver_that_cannot_be_reached_is_told_again_until_it_can(pair: Pair
     address, pair.hospital.peer_address = pair.hospital.peer_address, ""
     tried = pair.reactors.failures["push"]
     case = _refer(pair, request, (record,))
-    _wait(pair, lambda: pair.reactors.failures["push"] > tried + 1)
-    assert _get(pair, Referral, case).state in {State.REQUESTED, State.VERIFIED}
+    pair.wait(lambda: pair.reactors.failures["push"] > tried + 1)
+    assert pair.get(Referral, case).state in {State.REQUESTED, State.VERIFIED}
     pair.hospital.peer_address = address
-    _wait(pair, lambda: _get(pair, Referral, case).state == State.RECEIVED)
+    pair.wait(lambda: pair.get(Referral, case).state == State.RECEIVED)
 
 
 def test_many_reservations_are_answered_in_few_blocks(pair: Pair) -> None:
@@ -101,7 +86,7 @@ def test_many_reservations_are_answered_in_few_blocks(pair: Pair) -> None:
     before = pair.node.engine.head().height
     answers = pair.hospital.gateway.send(asked)
     uses = [answer.case_id for answer in answers]
-    _wait(pair, lambda: all(_get(pair, Use, use).state == UseState.CONFIRMED for use in uses))
+    pair.wait(lambda: all(pair.get(Use, use).state == UseState.CONFIRMED for use in uses))
     assert pair.node.engine.head().height - before < 3 * len(uses)
 
 
@@ -115,7 +100,7 @@ def _begun(pair: Pair, grant: CaseId) -> Signed:
 
 def test_a_referral_whose_record_is_lost_is_contested_and_not_received(pair: Pair) -> None:
     request, kept, lost = pair.publish(b"a request", b"kept", b"lost")
-    pair.centre.blobs.delete(_get(pair, Entry, lost).fields.root)
+    pair.centre.blobs.delete(pair.get(Entry, lost).fields.root)
     first = pair.node.engine.head().height
     case = _refer(pair, request, (kept, lost))
 
@@ -124,19 +109,19 @@ def test_a_referral_whose_record_is_lost_is_contested_and_not_received(pair: Pai
         events = (event for height in heights for event in pair.node.engine.events(height))
         return any(isinstance(event.body, ChallengeFail) and event.body.entries == (lost,) for event in events)
 
-    _wait(pair, contested)
-    assert _get(pair, Referral, case).state == State.REQUESTED
+    pair.wait(contested)
+    assert pair.get(Referral, case).state == State.REQUESTED
 
 
 def test_an_institution_checks_its_own_store_by_a_challenge(pair: Pair) -> None:
     entries = pair.publish(b"one of mine", b"another of mine")
     challenge = pair.centre.gateway.act(ChallengeOpen(custodian=pair.centre.id, entries=entries)).case_id
-    _wait(pair, lambda: _get(pair, Challenge, challenge).state == ChallengeState.PASSED)
+    pair.wait(lambda: pair.get(Challenge, challenge).state == ChallengeState.PASSED)
 
 
 def test_a_grant_whose_time_is_over_is_expired_by_a_node(pair: Pair) -> None:
     grant = pair.grant(pair.publish(b"for a second"), lasts_ms=1000)
-    _wait(pair, lambda: _get(pair, Grant, grant).state == GrantState.EXPIRED)
+    pair.wait(lambda: pair.get(Grant, grant).state == GrantState.EXPIRED)
 
 
 def _emergency(pair: Pair, identifier: str) -> CaseId:
@@ -156,8 +141,8 @@ def test_an_emergency_is_matched_by_the_custodian_who_alone_lists_the_records(pa
     pair.centre.vault.subjects.put([Subject(subject_ref=subject, identity=b"{}", identifiers=("urn:test|2",))])
     entries = pair.publish(b"known", b"known too", subject=subject)
     case = _emergency(pair, "urn:test|2")
-    _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.EMERGENCY_ACTIVE)
-    grant = _get(pair, Emergency, case).fields.grant
+    pair.wait(lambda: pair.get(Emergency, case).state == EmergencyState.EMERGENCY_ACTIVE)
+    grant = pair.get(Emergency, case).fields.grant
     assert grant is not None
     fetched = pair.fetch(grant)
     assert fetched.verified
@@ -169,21 +154,21 @@ def test_an_emergency_that_reaches_level_five_needs_a_second_signature(pair: Pai
     pair.centre.vault.subjects.put([Subject(subject_ref=subject, identity=b"{}", identifiers=("urn:test|3",))])
     pair.publish(b"of level five", level=5, subject=subject)
     case = _emergency(pair, "urn:test|3")
-    _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.AWAITING_COSIGNATURE)
+    pair.wait(lambda: pair.get(Emergency, case).state == EmergencyState.AWAITING_COSIGNATURE)
     other = pair.node.host("other")
     physician = other.person(Role.PHYSICIAN)
     check(other.gateway.act(EmergencyCosign(), case, persons=[(physician.signer, Role.PHYSICIAN)]))
-    _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.EMERGENCY_ACTIVE)
+    pair.wait(lambda: pair.get(Emergency, case).state == EmergencyState.EMERGENCY_ACTIVE)
     assert pair.reactors.wait_idle(WAIT_S)
-    grant = _get(pair, Emergency, case).fields.grant
+    grant = pair.get(Emergency, case).fields.grant
     assert grant is not None
     assert pair.fetch(grant).verified
 
 
 def test_an_emergency_of_nobody_known_is_declined_on_record(pair: Pair) -> None:
     case = _emergency(pair, "urn:test|unknown")
-    _wait(pair, lambda: _get(pair, Emergency, case).state == EmergencyState.NOT_MATCHED)
-    assert _get(pair, Emergency, case).fields.no_match == NoMatchReason.UNKNOWN_PATIENT
+    pair.wait(lambda: pair.get(Emergency, case).state == EmergencyState.NOT_MATCHED)
+    assert pair.get(Emergency, case).fields.no_match == NoMatchReason.UNKNOWN_PATIENT
 
 
 def test_a_restart_delivers_what_was_reserved_and_opens_what_nobody_waits_for(tmp_path: Path) -> None:
@@ -201,10 +186,10 @@ def test_a_restart_delivers_what_was_reserved_and_opens_what_nobody_waits_for(tm
     before.stop()
 
     after = Pair(home).start()
-    _wait(after, lambda: _get(after, Use, use).state == UseState.CONFIRMED)
-    _wait(after, lambda: after.centre.gateway.find(Disclosure, disclosure_id(after.node.chain, use)) is not None)
+    after.wait(lambda: after.get(Use, use).state == UseState.CONFIRMED)
+    after.wait(lambda: after.centre.gateway.find(Disclosure, disclosure_id(after.node.chain, use)) is not None)
     key = after.hospital.vault.releases.find_key_of_use(use)
-    pair_state = _get(after, Disclosure, disclosure_id(after.node.chain, use)).state
+    pair_state = after.get(Disclosure, disclosure_id(after.node.chain, use)).state
     assert after.reactors.wait_idle(WAIT_S)
     failures = dict(after.reactors.failures)
     after.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,14 +13,13 @@ import pytest
 
 from bench.world import World, drawn
 from yilian.crypto.intl import Ed25519Signer
-from yilian.crypto.suite import Signer
 from yilian.engine import ahead
 from yilian.engine.embedded import EmbeddedEngine
 from yilian.engine.verification import NOTHING, Checker, Unpacker, check
 from yilian.errors import NotFoundError, UnavailableError, VerificationError
 from yilian.ledger.envelope import TransactionCode, encode_operation, parse
 from yilian.ledger.members import Role
-from yilian.ledger.ports import Batch, Blocks, State
+from yilian.ledger.ports import Batch
 from yilian.ledger.results import Checked
 from yilian.storage.lmdb import LmdbState
 from yilian.storage.memory import MemoryBlocks, MemoryState
@@ -36,30 +35,9 @@ def world() -> World:
     return World(10)
 
 
-def engine_of(
-    world: World,
-    state: State,
-    blocks: Blocks,
-    *,
-    clock: Callable[[], int] | None = None,
-    proposer: Signer | None = None,
-    second_core: bool = False,
-) -> EmbeddedEngine:
-    return EmbeddedEngine(
-        genesis=world.genesis,
-        registry=world.registry,
-        state=state,
-        blocks=blocks,
-        proposer=proposer or world.party.gateway,
-        proposer_id=world.party.id,
-        clock=clock or (lambda: world.start + 1),
-        second_core=second_core,
-    )
-
-
 @pytest.fixture
 def engine(world: World) -> Iterator[EmbeddedEngine]:
-    with closing(engine_of(world, MemoryState(), MemoryBlocks())) as opened:
+    with closing(world.engine(MemoryState(), MemoryBlocks())) as opened:
         yield opened
 
 
@@ -90,7 +68,7 @@ def test_the_same_transaction_again_makes_no_block(world: World, engine: Embedde
 
 def test_block_time_never_runs_back(world: World) -> None:
     times = iter([world.start + 5, world.start + 2])
-    with closing(engine_of(world, MemoryState(), MemoryBlocks(), clock=lambda: next(times))) as engine:
+    with closing(world.engine(MemoryState(), MemoryBlocks(), clock=lambda: next(times))) as engine:
         for number in (1, 2):
             engine.submit(world.transaction([world.publication(number)])).result(WAIT_S)
         assert [engine.block(height)[0].time for height in (1, 2)] == [world.start + 5] * 2
@@ -137,7 +115,7 @@ def test_waiting_and_subscribing_follow_the_height(world: World, engine: Embedde
 
 
 def test_closing_answers_what_was_taken_and_takes_no_more(world: World) -> None:
-    engine = engine_of(world, MemoryState(), MemoryBlocks())
+    engine = world.engine(MemoryState(), MemoryBlocks())
     futures = [engine.submit(world.transaction([world.publication(number)])) for number in range(30)]
     engine.close()
     engine.close()
@@ -148,9 +126,7 @@ def test_closing_answers_what_was_taken_and_takes_no_more(world: World) -> None:
 
 
 def test_a_proposer_without_a_valid_gateway_key_makes_no_block(world: World) -> None:
-    with closing(
-        engine_of(world, MemoryState(), MemoryBlocks(), proposer=Ed25519Signer.from_seed(bytes(32)))
-    ) as engine:
+    with closing(world.engine(MemoryState(), MemoryBlocks(), proposer=Ed25519Signer.from_seed(bytes(32)))) as engine:
         future = engine.submit(world.transaction([world.publication(1)]))
         with pytest.raises(UnavailableError, match="may not sign blocks"):
             future.result(WAIT_S)
@@ -170,7 +146,7 @@ class FailingState(MemoryState):
 def test_a_full_disk_answers_unavailable_and_the_same_bytes_succeed_later(world: World) -> None:
     state, blocks = FailingState(), MemoryBlocks()
     transaction = world.transaction([world.publication(1)])
-    with closing(engine_of(world, state, blocks)) as engine:
+    with closing(world.engine(state, blocks)) as engine:
         state.full = True
         with pytest.raises(UnavailableError, match="disk is full"):
             engine.submit(transaction).result(WAIT_S)
@@ -184,7 +160,7 @@ def on_disk(folder: Path, world: World) -> Iterator[tuple[EmbeddedEngine, LmdbSt
     with (
         closing(LmdbState(folder / "state", map_size=1 << 22)) as state,
         closing(SegmentBlocks(folder / "segments")) as blocks,
-        closing(engine_of(world, state, blocks)) as engine,
+        closing(world.engine(state, blocks)) as engine,
     ):
         yield engine, state, blocks
 
@@ -202,32 +178,32 @@ def test_a_reopened_chain_goes_on_where_it_stood(world: World, tmp_path: Path) -
 
 def test_a_block_without_its_state_is_executed_again(world: World) -> None:
     blocks = MemoryBlocks()
-    with closing(engine_of(world, MemoryState(), blocks)) as engine:
+    with closing(world.engine(MemoryState(), blocks)) as engine:
         for number in range(3):
             engine.submit(world.transaction([world.publication(number)])).result(WAIT_S)
         head = engine.head()
-    with closing(engine_of(world, MemoryState(), blocks)) as engine:
+    with closing(world.engine(MemoryState(), blocks)) as engine:
         assert engine.head() == head
 
 
 def test_a_state_ahead_of_its_blocks_is_refused(world: World) -> None:
     state, blocks = MemoryState(), MemoryBlocks()
-    with closing(engine_of(world, state, blocks)) as engine:
+    with closing(world.engine(state, blocks)) as engine:
         engine.submit(world.transaction([world.publication(1)])).result(WAIT_S)
     blocks.truncate_after(0)
     with pytest.raises(VerificationError, match="lost blocks"):
-        engine_of(world, state, blocks)
+        world.engine(state, blocks)
 
 
 def test_blocks_of_another_history_are_refused(world: World) -> None:
     histories = []
     for number in (1, 2):
         state, blocks = MemoryState(), MemoryBlocks()
-        with closing(engine_of(world, state, blocks)) as engine:
+        with closing(world.engine(state, blocks)) as engine:
             engine.submit(world.transaction([world.publication(number)])).result(WAIT_S)
         histories.append((state, blocks))
     with pytest.raises(VerificationError, match="different chains"):
-        engine_of(world, histories[0][0], histories[1][1])
+        world.engine(histories[0][0], histories[1][1])
 
 
 def flood(engine: EmbeddedEngine, transactions: list[bytes]) -> list[bool]:
@@ -236,7 +212,7 @@ def flood(engine: EmbeddedEngine, transactions: list[bytes]) -> list[bool]:
 
 
 def test_a_backlog_is_checked_by_a_child_and_its_death_changes_nothing(world: World) -> None:
-    with closing(engine_of(world, MemoryState(), MemoryBlocks(), second_core=True)) as engine:
+    with closing(world.engine(MemoryState(), MemoryBlocks(), second_core=True)) as engine:
         number = 0
         children = []
         while len(children) < 2:
@@ -256,7 +232,7 @@ def test_a_backlog_is_checked_by_a_child_and_its_death_changes_nothing(world: Wo
 
 def test_forged_signatures_do_not_pass_in_a_backlog(world: World) -> None:
     forger = Ed25519Signer.from_seed(drawn(b"forger", 1))
-    with closing(engine_of(world, MemoryState(), MemoryBlocks(), second_core=True)) as engine:
+    with closing(world.engine(MemoryState(), MemoryBlocks(), second_core=True)) as engine:
         warm = 0
         while engine.checking_process is None:
             assert flood(engine, world.transactions(warm, 200, each=1)) == [True] * 200
