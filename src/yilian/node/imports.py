@@ -333,4 +333,6 @@ def _input_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     endings = JSON_ENDINGS + ARCHIVE_ENDINGS
-    return sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(endings))
+    # a link in the folder would name a file that the caller itself may not read
+    there = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+    return sorted(file for file in there if file.name.lower().endswith(endings))

@@ -7,7 +7,6 @@ import binascii
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from yilian.engine.gateway import Gateway, Signed
 from yilian.engine.port import Engine
 from yilian.errors import ConflictError, NoGrantError, NotFoundError, SettingsError, UnavailableError
 from yilian.ledger.block import Genesis, member_id
-from yilian.ledger.members import Role
+from yilian.ledger.members import Role, is_valid
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer as OperationAnswer
 from yilian.node import care, exchange, notices, screening
@@ -27,11 +26,12 @@ from yilian.node.host import Host
 from yilian.node.imports import run_import
 from yilian.node.jobs import Progress
 from yilian.node.organisations import OrganisationTable
+from yilian.node.paths import import_path
 from yilian.node.registration import get_subject
 from yilian.standards.fhir.findings import Region
 from yilian.storage.port import Index
 from yilian.storage.rows import CaseQuery
-from yilian.storage.vault.access import Answer
+from yilian.storage.vault.access import Answer, ApiKey
 from yilian.storage.vault.records import RecordStatus
 from yilian.values import MINUTE, CaseId, EntryId, InstitutionId, case_id, institution_id
 from yilian.web.app import Caller, Document
@@ -121,12 +121,23 @@ class NodeApi:
         for host in tuple(self.node.hosts.values()):
             key = host.vault.access.find_api_key(token_hash)
             if key is not None and is_same(key.token_hash, token_hash) and not key.is_revoked:
+                if not self._is_registered(host, key):
+                    return None
                 caller = Caller(
                     slug=host.slug, institution=host.id, key_id=key.key_id, role=Role(key.role), label=key.label
                 )
                 self._known = {**self._living(), token_hash: (time.monotonic() + KNOWN_FOR_S, caller)}
                 return caller
         return None
+
+    def _is_registered(self, host: Host, key: ApiKey) -> bool:
+        """Say whether the ledger lets the person's key sign now: with it falls what the API key opens."""
+        found = self.engine.directory().key(key.key_id)
+        return (
+            found is not None
+            and (found.fields.owner, found.fields.role) == (host.id, Role(key.role))
+            and is_valid(found.fields, found.state, self.node.clock())
+        )
 
     def gateway(self, caller: Caller) -> Gateway:
         """Give the hand of the caller's institution on the ledger."""
@@ -233,11 +244,8 @@ class NodeApi:
 
     def start_import(self, caller: Caller, asked: ImportAsked) -> bytes:
         """Start an import and give its job id."""
-        host, path = self._host(caller), Path(asked.path)
-        if not path.is_absolute():
-            raise SettingsError("the path of an import is relative, expected one from the root: give it whole")
-        if not path.exists():
-            raise NotFoundError("nothing lies at the path of the import on the node's machine: check it")
+        host = self._host(caller)
+        path = import_path(asked.path, self.node.home, host.slug, self.node.settings.imports.folders)
 
         def work(report: Report) -> Mapping[str, object]:
             done = run_import(

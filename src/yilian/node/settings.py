@@ -70,6 +70,14 @@ class ImportSettings(_Section, frozen=True, kw_only=True):
     batch: Annotated[
         int, Meta(ge=1, le=1000, description="Records sealed and published together.", extra={"unit": "records"})
     ] = 500
+    folders: Annotated[
+        str,
+        Meta(
+            description="Folders that imports may read, joined by `:`, where `{institution}` stands for the short name "
+            "of the caller's; empty = any but the home.",
+            extra={"unit": "paths"},
+        ),
+    ] = ""
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ that comes back with `Last-Event-ID` misses nothing. Source: HTML Living Standar
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
@@ -18,14 +20,18 @@ from litestar.params import QueryParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from yilian.engine.port import Event
-from yilian.errors import SettingsError
+from yilian.errors import SettingsError, UnavailableError
 from yilian.web.app.context import Context, Req
+from yilian.web.kit.keys import bearer
 
 KEEP_ALIVE_S = 15.0
+MOST_STREAMS = 64
+"""Streams open at once: each holds a connection and reads every block."""
 
 
 def stream_routes(context: Context) -> list[HTTPRouteHandler]:
     """Make the route of the stream."""
+    open_streams: set[object] = set()
 
     @get("/v1/events", tags=["ledger"], summary="Follow the ledger", media_type="text/event-stream")
     async def events(
@@ -37,12 +43,31 @@ def stream_routes(context: Context) -> list[HTTPRouteHandler]:
     ) -> ServerSentEvent:
         """Follow the operations of the chain, from behind `Last-Event-ID`, else behind `after`, else from now on."""
         start = _start(context, request.headers.get("last-event-id"), after)
-        return ServerSentEvent(_follow(context, start, workflow))
+        if len(open_streams) >= MOST_STREAMS:
+            raise UnavailableError(f"{MOST_STREAMS} streams are open, expected fewer: close one, or come back later")
+        shown = bearer(request.headers.get("authorization"))
+        return ServerSentEvent(_counted(_follow(context, start, workflow, shown), open_streams))
 
     return [events]
 
 
-async def _follow(context: Context, height: int, workflow: str | None) -> AsyncGenerator[ServerSentEventMessage, None]:
+async def _counted(
+    messages: AsyncGenerator[ServerSentEventMessage, None], open_streams: set[object]
+) -> AsyncGenerator[ServerSentEventMessage, None]:
+    name = object()
+    open_streams.add(name)
+    try:
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                yield message
+    finally:
+        open_streams.discard(name)
+
+
+async def _follow(
+    context: Context, height: int, workflow: str | None, shown: bytes
+) -> AsyncGenerator[ServerSentEventMessage, None]:
+    """Give blocks as they become durable, until the API key that was `shown` opens nothing any more."""
     engine, loop, news = context.node.engine, asyncio.get_running_loop(), asyncio.Event()
 
     def told_of(_height: int) -> None:
@@ -51,7 +76,12 @@ async def _follow(context: Context, height: int, workflow: str | None) -> AsyncG
     unsubscribe = engine.subscribe(told_of)
     try:
         yield ServerSentEventMessage(data=None, comment="following", retry=2000)
+        judged = time.monotonic()
         while True:
+            if time.monotonic() - judged >= KEEP_ALIVE_S:
+                if await to_thread.run_sync(context.node.identify, shown) is None:
+                    return
+                judged = time.monotonic()
             news.clear()
             newest = engine.head().height
             while height < newest:
