@@ -204,6 +204,11 @@ NOT_A_MEMBER = { zh = "对方不是现任成员", en = "The provider is no membe
 
 [parameters]
 "$name.answer_within" = { zh = "答复时限（毫秒）", en = "Time to answer, milliseconds" }
+
+[fields.$name]
+requester = { zh = "请求机构", en = "Requester" }
+provider = { zh = "受请求机构", en = "Provider" }
+deadline = { zh = "答复期限", en = "Deadline" }
 """
 
 TEST = '''"""Behaviour of $name."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,20 +55,23 @@ def test_the_registry_binds_every_row_to_its_function() -> None:
 
 
 @pytest.mark.parametrize("workflow", EACH)
-def test_every_state_command_and_refusal_has_words_in_both_languages(workflow: Workflow) -> None:
-    text = tomllib.loads((FOLDERS / workflow.name / "text.toml").read_text(encoding="utf-8"))
-    wanted = [("commands", row.name) for case in workflow.cases for row in case.rows]
-    wanted += [("refusals", refusal.name) for refusal in workflow.refusals]
-    wanted += [("cases", case.word) for case in workflow.cases]
-    wanted += [("parameters", spec.name) for spec in workflow.parameters]
-    missing = [key for key in wanted if not _both(text.get(key[0], {}).get(key[1]))]
-    missing += [
-        ("states", f"{case.word}.{state}")
-        for case in workflow.cases
-        for state in case.states
-        if not _both(text.get("states", {}).get(case.word, {}).get(str(state)))
-    ]
-    assert missing == []
+def test_the_text_names_all_that_the_table_names_and_nothing_else(workflow: Workflow) -> None:
+    text = _text(workflow)
+    assert set(text["cases"]) == {case.word for case in workflow.cases}
+    assert {word: tuple(states) for word, states in text["states"].items()} == {
+        case.word: case.states for case in workflow.cases
+    }
+    assert set(text["commands"]) == {row.name for case in workflow.cases for row in case.rows}
+    assert tuple(text["refusals"]) == tuple(code.name for code in workflow.refusals)
+    assert tuple(text["parameters"]) == tuple(spec.name for spec in workflow.parameters)
+    assert {word: tuple(fields) for word, fields in text["fields"].items()} == {
+        case.word: case.fields.__struct_fields__ for case in workflow.cases
+    }
+
+
+@pytest.mark.parametrize("workflow", EACH)
+def test_every_word_of_the_text_is_there_in_both_languages(workflow: Workflow) -> None:
+    assert list(_one_language_only(_text(workflow))) == []
 
 
 @pytest.mark.parametrize("workflow", EACH)
@@ -96,5 +100,14 @@ def test_kernel_refusals_are_the_frozen_ones() -> None:
     }
 
 
-def _both(words: object) -> bool:
-    return isinstance(words, dict) and bool(words.get("zh")) and bool(words.get("en"))
+def _text(workflow: Workflow) -> dict[str, Any]:
+    return tomllib.loads((FOLDERS / workflow.name / "text.toml").read_text(encoding="utf-8"))
+
+
+def _one_language_only(text: dict[str, Any], place: str = "") -> Iterator[str]:
+    for key, value in text.items():
+        if isinstance(value, str) or set(value) & {"zh", "en"}:
+            if isinstance(value, str) or set(value) != {"zh", "en"} or not all(value.values()):
+                yield f"{place}{key}"
+        else:
+            yield from _one_language_only(value, f"{place}{key}.")
