@@ -110,6 +110,16 @@ def test_health_readiness_and_description_are_open(served: Served) -> None:
     assert httpx.get(served.url + "/openapi.json").json()["openapi"].startswith("3.1")
 
 
+@pytest.mark.parametrize("path", ["/schema", "/schema/", "/schema/swagger", "/schema/redoc", "/schema/openapi.json"])
+def test_no_page_of_the_web_framework_is_served(served: Served, path: str) -> None:
+    token = msgspec.toml.decode(served.access_file("centre-data-officer").read_bytes())["token"]
+
+    answer = httpx.get(served.url + path, headers={"authorization": f"Bearer {token}"})
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("application/problem+json")
+
+
 def test_every_answer_carries_the_security_headers(served: Served) -> None:
     headers = httpx.get(served.url + "/healthz").headers
 

@@ -6,8 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response, Router, get
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from yilian.web.app.context import OPEN_PATHS
@@ -69,6 +70,14 @@ def described(app: Litestar) -> dict[str, Any]:
     return document
 
 
+class _NoPages(Router):
+    """Takes none of the pages that litestar would add: these load scripts from elsewhere."""
+
+    def register(self, value: Any) -> list[Any]:  # noqa: ANN401, ARG002 - whatever a router takes
+        """Register nothing."""
+        return []
+
+
 def openapi_config() -> OpenAPIConfig:
     """Say what the API is, and that it wants an API key; no pages."""
     key = SecurityScheme(type="http", scheme="bearer", description="API key of a registered person")
@@ -79,8 +88,9 @@ def openapi_config() -> OpenAPIConfig:
         security=[{"key": []}],
         components=Components(security_schemes={"key": key}),
         use_handler_docstrings=True,
-        render_plugins=[],
-        path="/schema",
+        # an empty list would stand for all pages there are
+        render_plugins=[JsonRenderPlugin()],
+        openapi_router=_NoPages("/schema", route_handlers=[]),
     )
 
 
