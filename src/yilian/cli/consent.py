@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -269,29 +269,22 @@ def _case_key(wallet: Path, passphrase_file: Path | None, me: Json, op: str) -> 
 
 def _patient_says(who: Who, verb: str, case: str, signing: tuple[Path | None, Path | None, str]) -> None:
     wallet, passphrase_file, paper = signing
-    with who.client() as client:
-        target = client.resolve(case)
-    step = Step("consent", f"consent.{verb}", {}, case=target)
-    answer, _ = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
-    show(answer)
+    step = Step("consent", f"consent.{verb}", {}, case=case)
+    show(take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper))
 
 
 def _attested(who: Who, answer: Json) -> None:
     hint(who, f"grant issue --consent {short(answer['case_id'])} --to hospital --entry ENTRY")
 
 
-_attest: dict[str, Any] = {
-    "zh": "作为保管机构核实：签署人确为本机构条目的患者（数据管理员）。",
-    "en": "Attest as custodian that who signed speaks for the subject of entries here (as a data officer).",
-}
 add_verb(
     app,
     Verb(
         name="attest",
         workflow="consent",
         command="consent.attest",
-        zh=_attest["zh"],
-        en=_attest["en"],
+        zh="作为保管机构核实：签署人确为本机构条目的患者（数据管理员）。",
+        en="Attest as custodian that who signed speaks for the subject of entries here (as a data officer).",
         example="yilian consent attest CONSENT --as hospital-data-officer --home h",
         following=_attested,
     ),

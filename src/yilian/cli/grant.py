@@ -25,6 +25,7 @@ from yilian.cli.steps import (
     short,
     show_case,
     show_cases,
+    slug_of,
     take,
     take_for_patient,
 )
@@ -82,7 +83,7 @@ def issue(
             body["ends"] = min(body["ends"], client.case(body["covered_by"])["fields"]["ends"])
         refs = [client.resolve(inspection)] if inspection else []
         answer = take(who, client, Step("consent", "grant.issue", body, refs=refs))
-        recipient = _slug(client, body["recipient"])
+        recipient = slug_of(client, body["recipient"])
     show(answer)
     hint(who, f"record fetch {short(answer['case_id'])}", as_=colleague(who, recipient, "physician"))
 
@@ -139,12 +140,10 @@ def revoke(
 ) -> None:
     """Revoke a grant."""
     who = Who(as_, home, key_file, key_passphrase_file)
-    with who.client() as client:
-        target = client.resolve(grant)
-    step = Step("consent", "grant.revoke", {}, case=target)
-    answer, _ = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
+    step = Step("consent", "grant.revoke", {}, case=grant)
+    answer = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
     show(answer)
-    hint(who, f"grant show {short(target)}")
+    hint(who, f"grant show {short(answer['case_id'])}")
 
 
 @app.command(
@@ -165,12 +164,10 @@ def suspend(
 ) -> None:
     """Suspend a grant."""
     who = Who(as_, home, key_file, key_passphrase_file)
-    with who.client() as client:
-        target = client.resolve(grant)
-    step = Step("consent", "grant.suspend", {"reason": reason}, case=target)
-    answer, _ = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
+    step = Step("consent", "grant.suspend", {"reason": reason}, case=grant)
+    answer = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
     show(answer)
-    hint(who, f"grant resume {short(target)}")
+    hint(who, f"grant resume {short(answer['case_id'])}")
 
 
 @app.command(
@@ -190,10 +187,8 @@ def resume(
 ) -> None:
     """Resume a grant."""
     who = Who(as_, home, key_file, key_passphrase_file)
-    with who.client() as client:
-        target = client.resolve(grant)
-    step = Step("consent", "grant.resume", {}, case=target)
-    answer, _ = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
+    step = Step("consent", "grant.resume", {}, case=grant)
+    answer = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
     show(answer)
 
 
@@ -247,10 +242,6 @@ def _terms(client: Client, to: str, entries: list[str], purpose: str, numbers: t
         "deliveries": deliveries,
         "depth": depth,
     }
-
-
-def _slug(client: Client, institution: str) -> str:
-    return next((str(one["slug"]) for one in client.get("/v1/network/members") if one["id"] == institution), "")
 
 
 add_any_step(app, "consent", "yilian grant step grant.expire GRANT --as centre-data-officer --home h")

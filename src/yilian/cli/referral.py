@@ -32,6 +32,7 @@ from yilian.cli.steps import (
     short,
     show_case,
     show_cases,
+    slug_of,
     take,
     take_for_patient,
 )
@@ -87,7 +88,7 @@ def create(
             "language": say("zh", "en"),
         }
         done = client.post("/v1/referrals", asked)
-        receiver = _slug(client, asked["receiver"])
+        receiver = slug_of(client, asked["receiver"])
     show(done)
     hint(who, f"referral accept {short(done['case_id'])}", as_=colleague(who, receiver, "physician"))
 
@@ -290,7 +291,7 @@ def complete(
     with who.client() as client:
         target = client.resolve(case)
         done = client.post(f"/v1/referrals/{target}/result", {"text": said, "title": title})
-        referrer = _slug(client, client.case(target)["fields"]["referrer"])
+        referrer = slug_of(client, client.case(target)["fields"]["referrer"])
     show(done)
     hint(who, f"referral fetch {short(target)}", as_=colleague(who, referrer, "physician"))
 
@@ -342,10 +343,8 @@ def cancel(
 ) -> None:
     """Cancel a referral."""
     who = Who(as_, home, key_file, key_passphrase_file)
-    with who.client() as client:
-        target = client.resolve(case)
-    step = Step("referral", "referral.cancel", {"reason": reason}, case=target)
-    answer, _ = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
+    step = Step("referral", "referral.cancel", {"reason": reason}, case=case)
+    answer = take_for_patient(who, step, wallet=wallet, passphrase_file=passphrase_file, paper=paper)
     show(answer)
 
 
@@ -375,10 +374,6 @@ def _use_of(client: Any, entry: str, institution: str) -> str | None:  # noqa: A
         if found is not None or time.monotonic() > deadline:
             return found
         time.sleep(POLL_S)
-
-
-def _slug(client: Any, institution: str) -> str:  # noqa: ANN401 - a Client
-    return next((one["slug"] for one in client.get("/v1/network/members") if one["id"] == institution), "")
 
 
 def _next(found: Json, mine: str) -> str:

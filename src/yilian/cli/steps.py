@@ -113,17 +113,20 @@ def take_as_patient(client: Client, wallet: Wallet, step: Step) -> Json:
     return client.sign_and_submit(draft, signer)
 
 
-def take_for_patient(
-    who: Who, step: Step, *, wallet: Path | None, passphrase_file: Path | None, paper: str
-) -> tuple[Json, Mapping[str, Any]]:
-    """Take a step of the patient: with the wallet, or as the home with the paper of an entry; gives (answer, body)."""
+def take_for_patient(who: Who, step: Step, *, wallet: Path | None, passphrase_file: Path | None, paper: str) -> Json:
+    """Take a step of the patient on a case: with the wallet, or as the home with the paper of an entry."""
     with who.client() as client:
-        body = dict(step.body)
+        target = client.resolve(step.case or "")
         if wallet is not None:
             opened = open_wallet(wallet, passphrase_file)
-            return take_as_patient(client, opened, step._replace(body={**body, "paper": None})), body
-        body["paper"] = paper_of(client, paper) if paper else None
-        return take(who, client, step._replace(body=body)), body
+            return take_as_patient(client, opened, step._replace(body={**step.body, "paper": None}, case=target))
+        body = {**step.body, "paper": paper_of(client, paper) if paper else None}
+        return take(who, client, step._replace(body=body, case=target))
+
+
+def slug_of(client: Client, institution: str) -> str:
+    """Give the short name of a member, empty where its node is elsewhere."""
+    return next((str(one["slug"]) for one in client.get("/v1/network/members") if one["id"] == institution), "")
 
 
 def paper_of(client: Client, entry: str) -> str:
