@@ -173,20 +173,7 @@ class Machine:
         log = self._log.copy()
         for record in run.leaves:
             log.append(sha256(b"\x00" + record).digest())
-        log_root = log.root()
-        parameters_root = self.head.parameters_root
-        if run.parameters_changed:
-            parameters_root = _parameters_root(run.layer)
-        head = Head(
-            height=height,
-            time=time,
-            block=block,
-            app_hash=_app_hash(log.size, log_root, self._tree.root, parameters_root),
-            log_size=log.size,
-            log_root=log_root,
-            state_root=self._tree.root,
-            parameters_root=parameters_root,
-        )
+        head = self._head_after(run, log, circumstances, block=block)
         batch = Batch(
             height=height,
             rows=run.rows,
@@ -201,6 +188,22 @@ class Machine:
             log=log,
             overwritten=overwritten,
             remembered=run.remembered,
+        )
+
+    def _head_after(self, run: Execution, log: Log, at: Circumstances, *, block: Digest) -> Head:
+        log_root = log.root()
+        parameters_root = self.head.parameters_root
+        if run.parameters_changed:
+            parameters_root = _parameters_root(run.layer)
+        return Head(
+            height=at.height,
+            time=at.time,
+            block=block,
+            app_hash=_app_hash(log.size, log_root, self._tree.root, parameters_root),
+            log_size=log.size,
+            log_root=log_root,
+            state_root=self._tree.root,
+            parameters_root=parameters_root,
         )
 
     def commit(self, executed: Executed) -> None:

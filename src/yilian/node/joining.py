@@ -286,18 +286,10 @@ def join_transaction(
             f"the invitation is for {invitation.institution.hex()}, {institution.slug} is {institution.id.hex()}: "
             "use the invitation made for its request"
         )
-    chain, gateway = invitation.chain, keystore.load_signer(GATEWAY)
-    exchange = public_key(bytes.fromhex(institution.exchange_key))
     officer = new_key(officer_of(institution), possession=officer_possession, now=now)
     command = MemberJoin(
         ca_fingerprint=institution.anchor,
-        gateway=msgspec.structs.replace(
-            officer,
-            public_key=gateway.public_key,
-            exchange_key=exchange,
-            held_by=HeldBy.NODE,
-            possession=gateway.sign(possession_message(chain, institution.id, gateway.public_key, exchange)),
-        ),
+        gateway=_gateway_key(invitation.chain, institution, keystore.load_signer(GATEWAY), like=officer),
         officer=officer,
         constitution=invitation.constitution,
     )
@@ -316,11 +308,22 @@ def join_transaction(
     transaction = envelope.sign_transaction(
         [envelope.encode_operation(envelope.encode_core(core), ())],
         Ed25519Signer.from_seed(invitation.one_time_key),
-        chain=chain,
+        chain=invitation.chain,
         actor=institution.id,
         valid_until=unix_millis(now + JOIN_VALIDITY),
     )
     return transaction, drawn
+
+
+def _gateway_key(chain: Digest, institution: Institution, gateway: Signer, *, like: NewKey) -> NewKey:
+    exchange = public_key(bytes.fromhex(institution.exchange_key))
+    return msgspec.structs.replace(
+        like,
+        public_key=gateway.public_key,
+        exchange_key=exchange,
+        held_by=HeldBy.NODE,
+        possession=gateway.sign(possession_message(chain, institution.id, gateway.public_key, exchange)),
+    )
 
 
 def registration(made: Mapping[str, Any]) -> KeyRegister:

@@ -45,7 +45,7 @@ PathId = Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$", description="32 
 
 def ledger_routes(context: Context) -> list[HTTPRouteHandler]:
     """Make the routes that read the ledger."""
-    return [*_cases(context), *_catalogue(context), *_network(context)]
+    return [*_cases(context), *_history(context), *_catalogue(context), *_chain(context), *_members(context)]
 
 
 def case_view(context: Context, kind: str, found: Found[Case], language: Language) -> CaseView:
@@ -123,6 +123,12 @@ def _cases(context: Context) -> list[HTTPRouteHandler]:
         registers = {word: to_json(row) for word, row in rows if row is not None}
         return msgspec.structs.replace(view, actions=tuple(actions), registers=registers)
 
+    return cast("list[HTTPRouteHandler]", [list_cases, one_case])
+
+
+def _history(context: Context) -> list[HTTPRouteHandler]:
+    node = context.node
+
     @get("/v1/cases/{case:str}/events", tags=["ledger"], summary="What happened to a case", sync_to_thread=True)
     def case_events(case: PathId, limit: Limit = 100, cursor: Cursor = None) -> PageView[EventView]:
         """List the operations on a case, the oldest first, refused ones too."""
@@ -145,7 +151,7 @@ def _cases(context: Context) -> list[HTTPRouteHandler]:
             raise SettingsError(f"{prefix!r} begins no id, expected 6 to 64 lower-case hex digits: copy more of it")
         return IdsView(ids=tuple(one.hex() for one in node.ids_with_prefix(prefix)))
 
-    return cast("list[HTTPRouteHandler]", [list_cases, one_case, case_events, operations, ids])
+    return cast("list[HTTPRouteHandler]", [case_events, operations, ids])
 
 
 def _catalogue(context: Context) -> list[HTTPRouteHandler]:
@@ -203,7 +209,7 @@ def _catalogue(context: Context) -> list[HTTPRouteHandler]:
     return cast("list[HTTPRouteHandler]", [search_entries, find_entries])
 
 
-def _network(context: Context) -> list[HTTPRouteHandler]:
+def _chain(context: Context) -> list[HTTPRouteHandler]:
     node = context.node
 
     @get("/v1/me", tags=["network"], summary="Whom this key stands for", sync_to_thread=True)
@@ -236,6 +242,23 @@ def _network(context: Context) -> list[HTTPRouteHandler]:
             projected=node.index.height(),
         )
 
+    @get("/v1/network/constitution", tags=["network"], summary="The rules", sync_to_thread=True)
+    def constitution() -> dict[str, Any]:
+        """Give the rule table: who may propose what, quorums and delays."""
+        return cast("dict[str, Any]", to_json(node.engine.reads().register(Constitution)) or {})
+
+    @get("/v1/network/parameters", tags=["network"], summary="The parameters", sync_to_thread=True)
+    def parameters() -> dict[str, Any]:
+        """Give every parameter of the chain by its name."""
+        found = node.engine.reads().register(Parameters)
+        return {one.name: list(one.words) if one.words else one.number for one in (found.items if found else ())}
+
+    return cast("list[HTTPRouteHandler]", [me, ledger, constitution, parameters])
+
+
+def _members(context: Context) -> list[HTTPRouteHandler]:
+    node = context.node
+
     @get("/v1/network/members", tags=["network"], summary="The members", sync_to_thread=True)
     def members() -> list[MemberView]:
         """List all members ever, in the order of joining, the removed and departed too."""
@@ -265,18 +288,7 @@ def _network(context: Context) -> list[HTTPRouteHandler]:
         language = language_of(request.headers)
         return PageView(items=tuple(_row_view(row, language) for row in page.items), next=page.next)
 
-    @get("/v1/network/constitution", tags=["network"], summary="The rules", sync_to_thread=True)
-    def constitution() -> dict[str, Any]:
-        """Give the rule table: who may propose what, quorums and delays."""
-        return cast("dict[str, Any]", to_json(node.engine.reads().register(Constitution)) or {})
-
-    @get("/v1/network/parameters", tags=["network"], summary="The parameters", sync_to_thread=True)
-    def parameters() -> dict[str, Any]:
-        """Give every parameter of the chain by its name."""
-        found = node.engine.reads().register(Parameters)
-        return {one.name: list(one.words) if one.words else one.number for one in (found.items if found else ())}
-
-    return cast("list[HTTPRouteHandler]", [me, ledger, members, key_list, proposals, constitution, parameters])
+    return cast("list[HTTPRouteHandler]", [members, key_list, proposals])
 
 
 def _check_member(context: Context, institution: InstitutionId) -> None:

@@ -61,7 +61,14 @@ NO_STORE = {"cache-control": "no-store"}
 
 def service_routes(context: Context) -> list[HTTPRouteHandler]:
     """Make the routes of the services."""
-    return [*_signing(context), *_records(context), *_jobs(context), *_people(context), *_audit(context)]
+    return [
+        *_signing(context),
+        *_records(context),
+        *_jobs(context),
+        *_patients(context),
+        *_referrals(context),
+        *_audit(context),
+    ]
 
 
 def _signing(context: Context) -> list[HTTPRouteHandler]:
@@ -195,7 +202,7 @@ def _jobs(context: Context) -> list[HTTPRouteHandler]:
     return cast("list[HTTPRouteHandler]", [start_import, start_screening, job, cancel])
 
 
-def _people(context: Context) -> list[HTTPRouteHandler]:
+def _patients(context: Context) -> list[HTTPRouteHandler]:
     node = context.node
 
     @post("/v1/subjects/find", tags=["records"], summary="Find a patient here", status_code=200, sync_to_thread=True)
@@ -218,6 +225,25 @@ def _people(context: Context) -> list[HTTPRouteHandler]:
         """List the latest results of screening here, the highest risk first."""
         may(request.user, Role.PHYSICIAN)
         return Response(list(node.risks(request.user, risk_class)), headers=NO_STORE)
+
+    @post(
+        "/v1/emergencies",
+        tags=["referral"],
+        summary="Ask without the patient's word",
+        status_code=201,
+        sync_to_thread=True,
+        responses=says(EmergencyView, 201),
+    )
+    def open_emergency(request: Req, data: JSONBody[EmergencyAsked]) -> Response[bytes]:
+        """Name the patient to one custodian, sealed, and open an emergency access; it is reviewed afterwards."""
+        may(request.user, Role.PHYSICIAN)
+        return once(context, request, data, lambda: node.open_emergency(request.user, data), status=201)
+
+    return cast("list[HTTPRouteHandler]", [find_subject, register_wallet, risks, open_emergency])
+
+
+def _referrals(context: Context) -> list[HTTPRouteHandler]:
+    node = context.node
 
     @post(
         "/v1/referrals",
@@ -246,19 +272,6 @@ def _people(context: Context) -> list[HTTPRouteHandler]:
         return once(context, request, data, lambda: node.prepare_request(request.user, data), status=201)
 
     @post(
-        "/v1/emergencies",
-        tags=["referral"],
-        summary="Ask without the patient's word",
-        status_code=201,
-        sync_to_thread=True,
-        responses=says(EmergencyView, 201),
-    )
-    def open_emergency(request: Req, data: JSONBody[EmergencyAsked]) -> Response[bytes]:
-        """Name the patient to one custodian, sealed, and open an emergency access; it is reviewed afterwards."""
-        may(request.user, Role.PHYSICIAN)
-        return once(context, request, data, lambda: node.open_emergency(request.user, data), status=201)
-
-    @post(
         "/v1/referrals/{case:str}/result",
         tags=["referral"],
         summary="Answer a referral",
@@ -272,10 +285,7 @@ def _people(context: Context) -> list[HTTPRouteHandler]:
         referral = case_id(bytes.fromhex(case))
         return once(context, request, data, lambda: node.complete(request.user, referral, data), status=201)
 
-    return cast(
-        "list[HTTPRouteHandler]",
-        [find_subject, register_wallet, risks, refer, prepare_request, open_emergency, complete],
-    )
+    return cast("list[HTTPRouteHandler]", [refer, prepare_request, complete])
 
 
 def _audit(context: Context) -> list[HTTPRouteHandler]:
