@@ -185,10 +185,13 @@ def test_a_duty_by_law_names_its_inspection_and_nothing_else_does(story: Story) 
         pytest.param({"purpose": Purpose.TREAT}, Refusal.PURPOSE_DIFFERS, id="for-treatment"),
         pytest.param({"depth": 1}, Refusal.DEPTH_SPENT, id="to-be-passed-on"),
         pytest.param({"covered_by": NOWHERE}, Refusal.DEPTH_SPENT, id="on-a-consent-too"),
+        pytest.param({"recipient": "hospital"}, Refusal.NOT_THE_RECIPIENT, id="to-one-that-inspects-nobody"),
     ],
 )
 def test_a_grant_by_law_stays_within_it(story: Story, fields: dict[str, Any], refusal: Refusal) -> None:
     command = lawful(story, story.entry(), **{name: value for name, value in fields.items() if name != "covered_by"})
+    if "recipient" in fields:
+        command = lawful(story, command.entries[0], recipient=story[fields["recipient"]].id)
     if "covered_by" in fields:
         command = type(command)(**{**{name: getattr(command, name) for name in command.__struct_fields__}, **fields})
 

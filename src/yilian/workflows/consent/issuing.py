@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from yilian.errors import Refused
 from yilian.ledger.cases import Patient
+from yilian.ledger.members import InstitutionKind
 from yilian.ledger.workflow import KERNEL, Call, Consequence, KernelRefusal, Outcome, Put, Reads, step
 from yilian.values import CaseId, EntryId, InstitutionId, unix_millis
 from yilian.workflows.catalog import interface as catalog
@@ -50,6 +51,8 @@ PURPOSES_OF_BASIS: Mapping[Basis, tuple[Purpose, ...]] = {
     Basis.EMERGENCY: (Purpose.ETREAT,),
 }
 """A basis that is not here takes its purpose from the consent."""
+INSPECTING = (InstitutionKind.REGULATOR, InstitutionKind.AUDIT_BODY)
+"""Kinds whose people open inspections and ask for papers: the only recipients by law."""
 
 
 @step
@@ -151,8 +154,20 @@ def grant_delegate(call: Call, command: GrantDelegate, case: Grant, reads: Reads
     child = call.new_id(1)
     taken = replace(row, delegated=row.delegated + command.deliveries)
     spent = not available(taken) and not taken.reserved
-    opening = OpenChild(
-        parent=call.case_id,
+    return Outcome(
+        case,
+        to=GrantState.EXHAUSTED if spent else GrantState.ISSUED,
+        registers=(
+            put_counters(call.case_id, taken),
+            add_living(reads, case.covered_by, child, call.case_id, root_n=0),
+        ),
+        consequences=(Consequence(case_id=child, command=_child_of(call.case_id, command)),),
+    )
+
+
+def _child_of(parent: CaseId, command: GrantDelegate) -> OpenChild:
+    return OpenChild(
+        parent=parent,
         recipient=command.recipient,
         purpose=command.purpose,
         entries=command.entries,
@@ -161,15 +176,6 @@ def grant_delegate(call: Call, command: GrantDelegate, case: Grant, reads: Reads
         ends=command.ends,
         deliveries=command.deliveries,
         depth=command.depth,
-    )
-    return Outcome(
-        case,
-        to=GrantState.EXHAUSTED if spent else GrantState.ISSUED,
-        registers=(
-            put_counters(call.case_id, taken),
-            add_living(reads, case.covered_by, child, call.case_id, root_n=0),
-        ),
-        consequences=(Consequence(case_id=child, command=opening),),
     )
 
 
@@ -183,6 +189,8 @@ def _issue(call: Call, command: GrantTerms, custodian: InstitutionId, reads: Rea
             f"purpose {command.purpose.value} is not one of {command.basis.value}: use {' or '.join(allowed)}",
         )
     _check_recipient(command.recipient, custodian, reads)
+    if command.basis == Basis.STATUTORY:
+        _check_inspects(command.recipient, reads)
     if command.begins > command.ends or command.ends <= call.time:
         raise Refused(
             Refusal.GRANT_EXPIRED,
@@ -267,6 +275,16 @@ def _check_recipient(recipient: InstitutionId, custodian: InstitutionId, reads: 
     if recipient == custodian or reads.member(recipient) is None:
         raise Refused(
             Refusal.NOT_THE_RECIPIENT, f"{recipient.hex()} is the custodian itself, or no member: name another member"
+        )
+
+
+def _check_inspects(recipient: InstitutionId, reads: Reads) -> None:
+    member = reads.member(recipient)
+    if member is None or member.fields.kind not in INSPECTING:
+        raise Refused(
+            Refusal.NOT_THE_RECIPIENT,
+            f"{recipient.hex()} inspects nobody, and a duty by law reaches past the patient's no: "
+            f"name one of kind {' or '.join(INSPECTING)}",
         )
 
 
