@@ -10,12 +10,12 @@ from bench.world import Ledger, World
 from yilian.crypto.suite import sha256
 from yilian.ledger import envelope
 from yilian.ledger.admission import Actor, check_newcomer, check_signature
-from yilian.ledger.block import BlockHeader, seal_block, transactions_root
+from yilian.ledger.block import BlockHeader, parse_block, seal_block, transactions_root
 from yilian.ledger.envelope import InvalidTransaction, TransactionCode
 from yilian.ledger.log import Log, LogProofs
 from yilian.ledger.members import Key, Member, Role
 from yilian.ledger.reads import CommittedReads
-from yilian.ledger.results import Checked
+from yilian.ledger.results import Checked, Head
 from yilian.ledger.state import Directory
 from yilian.ledger.tree import StateTree, verify_state
 from yilian.ledger.workflow import KERNEL, KernelRefusal
@@ -146,25 +146,47 @@ def test_committed_reads_give_cases_registers_members_keys_and_parameters(ledger
         reads.number("no.such")
 
 
+def _sealed(ledger: Ledger, parent: Head, *transactions: bytes) -> bytes:
+    """Seal the block that brought the chain from `parent` to its head, of these transactions."""
+    world, head = ledger.world, ledger.machine.head
+    header = BlockHeader(
+        version=1,
+        chain=ledger.machine.chain,
+        height=head.height,
+        time=head.time,
+        parent=parent.block,
+        transactions_root=transactions_root(transactions),
+        app_hash=parent.app_hash,
+        proposer=world.party.id,
+        key_id=world.party.gateway.key_id,
+    )
+    return seal_block(header, transactions, world.party.gateway)
+
+
 def test_the_window_passes_over_blocks_that_nobody_can_repeat_any_more(ledger: Ledger) -> None:
     world, machine = ledger.world, ledger.machine
     blocks = MemoryBlocks()
     for number, later in ((1, 1), (2, 2 * DAY)):
-        transaction = world.transaction([world.publication(number)], valid_until=machine.head.time + later + 60_000)
         parent = machine.head
+        transaction = world.transaction([world.publication(number)], valid_until=parent.time + later + 60_000)
         ledger.block(transaction, later=later)
-        header = BlockHeader(
-            version=1,
-            chain=machine.chain,
-            height=machine.head.height,
-            time=machine.head.time,
-            parent=parent.block,
-            transactions_root=transactions_root((transaction,)),
-            app_hash=parent.app_hash,
-            proposer=world.party.id,
-            key_id=world.party.gateway.key_id,
-        )
-        blocks.append(machine.head.height, seal_block(header, (transaction,), world.party.gateway))
+        blocks.append(machine.head.height, _sealed(ledger, parent, transaction))
     machine.restore_window(blocks)
     (again,) = ledger.block(transaction, later=1).results
     assert again.answers[0].height == 2
+
+
+def test_what_is_no_transaction_in_a_block_is_passed_over_when_its_operations_are_read(ledger: Ledger) -> None:
+    transaction, parent = ledger.world.transaction([ledger.world.publication(1)]), ledger.machine.head
+    ledger.block(transaction)
+    _, block = parse_block(_sealed(ledger, parent, b"junk", transaction))
+    ((operation, record),) = ledger.machine.operations(1, block)
+    assert record.leaf.op_id == operation.core.op_id
+
+
+def test_a_transaction_under_another_algorithm_is_malformed(world: World) -> None:
+    decoded = cbor2.loads(world.transaction([world.publication(1)]))
+    decoded[0][0] = b"\xa1\x01\x26"
+    with pytest.raises(InvalidTransaction) as refused:
+        envelope.parse(cbor2.dumps(decoded), world.registry.command_types)
+    assert refused.value.code == TransactionCode.MALFORMED
