@@ -18,9 +18,11 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from yilian.cli import output
-from yilian.errors import UnavailableError, YilianError
+from yilian.cli.framing import frame_help, translate, usage_error
+from yilian.errors import SettingsError, UnavailableError, YilianError
 
 NOUNS = (
     "demo",
@@ -37,10 +39,19 @@ NOUNS = (
 )
 """Each is a module beside this one with an `app`; loaded when it is called for."""
 INTERRUPTED, FAULT = 130, 70
+_ROOT_HELP = {
+    "version": "显示版本后退出。",
+    "as_json": "以 JSON 输出结果。",
+    "lang": "zh 或 en，默认按系统语言。",
+    "help": "显示帮助后退出。",
+}
+_HELP = {"-h", "--help"}
+_BARE = 2
+"""A noun without a verb, or a language beside it: what prints a help page too."""
 
 
 class Nouns(TyperGroup):
-    """The nouns, loaded one by one; every verb takes `--json` and `--lang`, whether it knows of them or not."""
+    """The nouns, loaded one by one; each of these and each verb takes `--json` and `--lang`, whether it knows of it."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer keeps its context type to itself
         """Give the nouns in the order of the help page."""
@@ -53,9 +64,18 @@ class Nouns(TyperGroup):
         command = typer.main.get_command(importlib.import_module(f"yilian.cli.{cmd_name}").app)
         command.name = cmd_name
         command.params = [one for one in command.params if one.name not in {"install_completion", "show_completion"}]
-        for leaf in _leaves(command):
-            _add_common(leaf)
+        for one in _with_inner(command):
+            _add_common(one)
+        translate(command)
         return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - as above
+        """Write the first help page in the language of the call, which is known only now."""
+        self.help = _purpose()
+        params: list[Any] = list(self.get_params(ctx)) if output.language() == "zh" else []
+        for one in params:
+            one.help = _ROOT_HELP.get(one.name, one.help)
+        super().format_help(ctx, formatter)
 
 
 app = typer.Typer(
@@ -91,12 +111,22 @@ def root(
     """
 
 
+def _purpose() -> str:
+    said = output.say(
+        "医链 yilian：病历在机构之间流转，凭一本不归任何一家所有的账。",
+        "医链 yilian: circulate medical data between institutions, on a ledger that none of them owns.",
+    )
+    return f"{said}\n\nExample: yilian demo"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and give its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # before any module with texts is loaded, since help texts are chosen when they are read
         output.set_up(_language_of(given), is_json="--json" in given)
+        if not _HELP.isdisjoint(given) or len([one for one in given if not one.startswith("-")]) <= _BARE:
+            frame_help()
         return _run(given)
     except YilianError as error:
         output.show_error(error)
@@ -125,7 +155,15 @@ def _broken(error: Exception) -> int:
 
 def _run(given: list[str]) -> int:
     try:
-        result = app(given, prog_name="yilian", standalone_mode=True)
+        result = app(given, prog_name="yilian", standalone_mode=False)
+    except typer.Abort:
+        return INTERRUPTED
+    except TyperException as error:
+        if message := error.format_message():
+            context = getattr(error, "ctx", None)
+            raise usage_error(message, context.command_path if context is not None else "yilian") from None
+        # nothing was asked, and the help page is printed
+        return SettingsError.exit_code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return result if isinstance(result, int) else 0
@@ -140,14 +178,14 @@ def _language_of(given: Sequence[str]) -> str | None:
     return None
 
 
-def _leaves(command: Any) -> list[Any]:  # noqa: ANN401 - typer keeps its command type to itself
-    inner = getattr(command, "commands", None)
-    return [command] if inner is None else [leaf for one in inner.values() for leaf in _leaves(one)]
+def _with_inner(command: Any) -> list[Any]:  # noqa: ANN401 - typer keeps its command type to itself
+    inner = getattr(command, "commands", {})
+    return [command, *(found for one in inner.values() for found in _with_inner(one))]
 
 
-def _add_common(leaf: Any) -> None:  # noqa: ANN401 - as above
-    taken = {name for parameter in leaf.params for name in parameter.opts}
-    leaf.params += [one for one in _common_options() if not taken.intersection(one.opts)]
+def _add_common(command: Any) -> None:  # noqa: ANN401 - as above
+    taken = {name for parameter in command.params for name in parameter.opts}
+    command.params += [one for one in _common_options() if not taken.intersection(one.opts)]
 
 
 def _common_options() -> list[Any]:

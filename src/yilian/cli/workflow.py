@@ -7,23 +7,27 @@ from typing import Annotated
 
 import typer
 
+from yilian.cli.output import say
 from yilian.cli.reference import page
 from yilian.errors import NotFoundError
 from yilian.web.kit.text import Language, words
 from yilian.workflows.registry import WORKFLOWS
 
-app = typer.Typer(no_args_is_help=True, help="The workflows: states, who may do what, refusals 工作流")
+app = typer.Typer(
+    no_args_is_help=True,
+    help=say("工作流：状态、谁可以做什么、拒绝。", "The workflows: states, who may do what, refusals."),
+)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-In = Annotated[str, typer.Option("--in", help="Language of the page: zh or en.")]
+AsJson = Annotated[bool, typer.Option("--json", help=say("以 JSON 输出结果。", "Print results as JSON."))]
+In = Annotated[
+    str,
+    typer.Option("--in", help=say("页面语言：zh 或 en，默认同 --lang。", "Language of the page: zh or en; as --lang.")),
+]
 
 
-@app.command("list")
+@app.command("list", help=say("列出各工作流。", "List the workflows.") + "\n\nExample: yilian workflow list")
 def list_(*, as_json: AsJson = False) -> None:
-    """List the workflows.
-
-    Example: yilian workflow list
-    """
+    """List the workflows."""
     rows = [
         {
             "name": workflow.name,
@@ -40,15 +44,15 @@ def list_(*, as_json: AsJson = False) -> None:
         typer.echo(f"{row['name']:<12} {row['zh']} · {row['en']}")
 
 
-@app.command()
-def show(name: str, *, language: In = "en") -> None:
-    """Print the page of one workflow.
-
-    Example: yilian workflow show referral
-    """
+@app.command(
+    help=say("输出一个工作流的说明页。", "Print the page of one workflow.")
+    + "\n\nExample: yilian workflow show referral"
+)
+def show(name: str, *, language: In = "") -> None:
+    """Print the page of one workflow."""
     found = [workflow for workflow in WORKFLOWS if workflow.name == name]
     if not found:
         known = ", ".join(workflow.name for workflow in WORKFLOWS)
         raise NotFoundError(f"no workflow is called {name}: choose one of {known}")
-    chosen: Language = "zh" if language == "zh" else "en"
+    chosen: Language = "zh" if (language or say("zh", "en")) == "zh" else "en"
     typer.echo(page(found[0], chosen), nl=False)

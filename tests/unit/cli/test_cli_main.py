@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +49,54 @@ def test_every_verb_takes_json_and_lang(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("arguments", [["--lang", "fr"], ["nothing"], ["node", "status", "--unknown"]])
 def test_a_command_line_that_makes_no_sense_ends_with_2(arguments: list[str]) -> None:
     assert main(arguments) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["record", "fetch"], "缺少参数 grant：请看 `yilian record fetch --help`"),
+        (["referral", "reject", "abcdef"], "缺少选项 --reason：请看 `yilian referral reject --help`"),
+        (["nothing"], "没有命令 nothing：请看 `yilian --help`"),
+        (["node", "status", "--unknown"], "没有选项 --unknown：请看 `yilian node status --help`"),
+        (["node", "status", "more"], "多余的参数 more：请看 `yilian node status --help`"),
+    ],
+)
+def test_a_usage_error_is_said_in_the_language_of_the_user(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(["--lang", "zh", *arguments]) == 2
+    assert capsys.readouterr().err == f"设置或参数有误：{said}\n"
+
+
+def test_a_usage_error_is_json_where_results_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--lang", "en", "--json", "record", "fetch"]) == 2
+    assert (
+        json.loads(capsys.readouterr().err)["message"] == "Missing argument 'grant': see `yilian record fetch --help`"
+    )
+
+
+def test_a_noun_without_a_verb_prints_its_help_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wallet"]) == 2
+    assert "register" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["record"], ["record", "fetch"]])
+def test_a_help_page_in_chinese_keeps_every_line_whole(words: list[str]) -> None:
+    page = subprocess.run(
+        [sys.executable, "-m", "yilian.cli.main", *words, "--help"],
+        env={
+            "YILIAN_LANG": "zh",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "COLUMNS": "80",
+            "PYTHONIOENCODING": "utf-8",
+        },
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+
+    assert "显示帮助后退出。" in page
+    assert "…" not in page
+    assert "Show this message" not in page
 
 
 @pytest.mark.parametrize(
