@@ -86,3 +86,28 @@ def test_only_so_many_streams_are_open_at_once(served: Served, monkeypatch: pyte
             assert answer.status_code == 503
     with served.client("centre-physician") as physician:
         assert physician.me()["slug"] == "centre"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/v1/records/fetch", b"[" * 500_000, id="nested-too-deep"),
+        pytest.param("/v1/submit", b'{"core":"80","persons":[{"valid_until":' + b"9" * 30 + b"}]}", id="over-64-bits"),
+        pytest.param("/v1/entries?first_month=99999999999999999999", None, id="month-over-64-bits"),
+        pytest.param("/v1/operations?first=99999999999999999999&last=1", None, id="height-over-64-bits"),
+    ],
+)
+def test_what_makes_no_sense_is_the_callers_fault(served: Served, path: str, body: bytes | None) -> None:
+    token = tomllib.loads(served.access_file("centre-physician").read_text())["token"]
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    answer = httpx.request("GET" if body is None else "POST", served.url + path, content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (400, "SettingsError")
+
+
+def test_ids_are_found_by_any_beginning(served: Served) -> None:
+    with served.client("centre-data-officer") as officer, served.client("centre-physician") as physician:
+        key = physician.me()["key_id"]
+        founders = [one["id"] for one in officer.get("/v1/network/members")]
+        assert officer.get(f"/v1/ids/{founders[0][:7]}")["ids"] == [founders[0]]
+        assert officer.get(f"/v1/ids/{'0' * 63}")["ids"] == []
+        assert officer.get(f"/v1/ids/{key}")["ids"] == [key]

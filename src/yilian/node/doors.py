@@ -26,6 +26,7 @@ STRANGERS = frozenset({"CERTIFICATE_VERIFY_FAILED", "PEER_DID_NOT_RETURN_A_CERTI
 GRACE_S = 5
 STARTING_S = 30.0
 MOST_PENDING = 256
+MOST_A_MINUTE = 600
 _LOG = structlog.get_logger("yilian.doors")
 
 Application = Callable[..., Any]
@@ -34,17 +35,23 @@ Application = Callable[..., Any]
 class EdgeRecorder:
     """Writes who was turned away into the audit record of the institution, beside the event loop.
 
-    So that a flood of strangers costs neither memory nor the loop's time, what comes while 256 wait is only counted.
+    So that a flood of strangers costs neither memory, disk nor the loop's time, what comes while 256 wait, or beyond
+    600 of an institution in a minute, is only counted.
     """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="edge")
         self._pending = threading.BoundedSemaphore(MOST_PENDING)
+        self._taken: dict[str, tuple[int, int]] = {}
         self.dropped = 0
 
     def record(self, host: Host, kind: str, detail: str) -> None:
         """Add a refusal to the institution's audit record, soon."""
-        if not self._pending.acquire(blocking=False):
+        minute = int(time.monotonic() // 60)
+        of, taken = self._taken.get(host.slug, (minute, 0))
+        taken = taken + 1 if of == minute else 1
+        self._taken[host.slug] = (minute, taken)
+        if taken > MOST_A_MINUTE or not self._pending.acquire(blocking=False):
             self.dropped += 1
             return
         refusal = EdgeRefusal(time=time.time_ns() // 1_000_000, kind=kind, number=0, detail=detail)

@@ -30,7 +30,6 @@ from yilian.node.paths import import_path
 from yilian.node.registration import get_subject
 from yilian.standards.fhir.findings import Region
 from yilian.storage.port import Index
-from yilian.storage.rows import CaseQuery
 from yilian.storage.vault.access import Answer, ApiKey
 from yilian.storage.vault.records import RecordStatus
 from yilian.values import MINUTE, CaseId, EntryId, InstitutionId, case_id, institution_id
@@ -183,14 +182,9 @@ class NodeApi:
             return (whole,) if self.engine.find_case(whole) is not None else ()
         members = [case_id(member_id(founder.member.ca_fingerprint)) for founder in self.genesis.founders]
         found = [one for one in members if one.hex().startswith(prefix)]
-        cursor: str | None = None
-        while len(found) < MOST_IDS:
-            page = self.index.find_cases(CaseQuery(limit=1_000, cursor=cursor))
-            found += [case_id(row.case_id) for row in page.items if row.case_id.hex().startswith(prefix)]
-            cursor = page.next
-            if cursor is None:
-                break
-        return tuple(found[:MOST_IDS])
+        first, last = (bytes.fromhex(prefix.ljust(64, digit)) for digit in "0f")
+        found += [case_id(one) for one in self.index.ids_between(first, last, limit=MOST_IDS)]
+        return tuple(dict.fromkeys(found))[:MOST_IDS]
 
     # ------------------------------------------------------------------------------------------------------- records
 

@@ -110,6 +110,10 @@ class Index(Protocol):
         """Give cases, the newest first."""
         ...
 
+    def ids_between(self, first: bytes, last: bytes, *, limit: int) -> list[bytes]:
+        """Give ids of cases from `first` to `last`, both included, in order; reads no more rows than it gives."""
+        ...
+
     def find_entries(self, query: EntryQuery) -> Page[EntryRow]:
         """Give entries of the catalogue, the newest first."""
         ...

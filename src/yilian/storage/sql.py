@@ -167,6 +167,15 @@ class SqlIndex:
         rows, following = self._page(wanted, order, limit=query.limit, cursor=query.cursor, newest_first=True)
         return Page(items=tuple(_case(row) for row in rows), next=following)
 
+    def ids_between(self, first: bytes, last: bytes, *, limit: int) -> list[bytes]:
+        """Give ids of cases from `first` to `last`, both included, in order."""
+        column = _CASES.c.case_id
+        with self._reading() as connection:
+            rows = connection.execute(
+                sa.select(column).where(column.between(first, last)).order_by(column).limit(limit)
+            )
+            return [row[0] for row in rows]
+
     def find_entries(self, query: EntryQuery) -> Page[EntryRow]:
         """Give entries of the catalogue, the newest first; SettingsError for a cursor or limit that is none."""
         wanted = sa.select(_ENTRIES).where(

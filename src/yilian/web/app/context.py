@@ -141,6 +141,9 @@ def describe(context: Context, error: Exception, *, path: str, headers: Mapping[
             error.status_code, "SettingsError" if error.status_code < 500 else "Internal"
         )
         return plain(error.status_code, name, _detail(error), language=language, instance=path, trace_id=trace_id)
+    if isinstance(error, RecursionError):
+        detail = "the body is nested too deep, expected what the schema says: send that"
+        return plain(400, "SettingsError", detail, language=language, instance=path, trace_id=trace_id)
     _LOG.exception("request failed", trace_id=trace_id, error=type(error).__name__)
     detail = f"something broke inside the node: tell its operator trace {trace_id}"
     return plain(500, "Internal", detail, language=language, instance=path, trace_id=trace_id)

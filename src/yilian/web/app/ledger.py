@@ -15,7 +15,7 @@ from yilian.errors import NotFoundError, SettingsError
 from yilian.ledger.cases import Case, Found
 from yilian.ledger.members import Constitution, Key, Member, Parameters, Roster
 from yilian.storage.rows import CaseQuery, CaseRow, EntryQuery, EntryRow, EventRow, Page
-from yilian.values import CaseId, InstitutionId, case_id
+from yilian.values import MAX_INT, CaseId, InstitutionId, case_id
 from yilian.web.app.context import Context, Req, language_of
 from yilian.web.app.permits import actions_of
 from yilian.web.app.views import (
@@ -136,8 +136,8 @@ def _history(context: Context) -> list[HTTPRouteHandler]:
 
     @get("/v1/operations", tags=["ledger"], summary="The operations of some blocks", sync_to_thread=True)
     def operations(
-        first: Annotated[int, QueryParameter(ge=1)],
-        last: Annotated[int, QueryParameter(ge=1)],
+        first: Annotated[int, QueryParameter(ge=1, le=MAX_INT)],
+        last: Annotated[int, QueryParameter(ge=1, le=MAX_INT)],
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> PageView[EventView]:
@@ -165,10 +165,10 @@ def _catalogue(context: Context) -> list[HTTPRouteHandler]:
         kind: Text = None,
         status: Text = None,
         level: Annotated[int | None, QueryParameter(ge=1, le=4)] = None,
-        size_class: Annotated[int | None, QueryParameter(ge=0)] = None,
+        size_class: Annotated[int | None, QueryParameter(ge=0, le=255)] = None,
         restricted: Annotated[bool | None, QueryParameter()] = None,
-        first_month: Annotated[int | None, QueryParameter(ge=0)] = None,
-        last_month: Annotated[int | None, QueryParameter(ge=0)] = None,
+        first_month: Annotated[int | None, QueryParameter(ge=0, le=200_000)] = None,
+        last_month: Annotated[int | None, QueryParameter(ge=0, le=200_000)] = None,
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> PageView[EntryView]:

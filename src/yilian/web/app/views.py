@@ -89,7 +89,7 @@ class PersonAsked(Asked, frozen=True, kw_only=True):
 
     key_id: Hex32
     role: str
-    valid_until: int
+    valid_until: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     signature: Hex64
 
 
