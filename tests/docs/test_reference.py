@@ -18,4 +18,4 @@ FOLDER = Path(__file__).parent.parent.parent / "docs" / "use" / "workflows"
 def test_the_page_of_a_workflow_is_the_one_that_its_table_gives(workflow: Workflow, language: str) -> None:
     name = f"{workflow.name}.md" if language == "en" else f"{workflow.name}.zh.md"
     written = (FOLDER / name).read_text(encoding="utf-8")
-    assert written == page(workflow, language), "run tools/write_reference.py"  # type: ignore[arg-type]
+    assert written == page(workflow, language), "run tools/write_reference.py"

@@ -42,15 +42,15 @@ def rules(draw: st.DrawFn, effect: Effect | None = None) -> Provision:
     purposes = draw(some(PURPOSES))
     return provision(
         chosen,
-        *(purposes or PURPOSES[:1] if chosen == Effect.PERMIT else purposes),  # type: ignore[arg-type]
-        recipients=draw(some(INSTITUTIONS)),  # type: ignore[arg-type]
-        recipient_kinds=draw(some(KINDS)),  # type: ignore[arg-type]
-        roles=draw(some(ROLES)),  # type: ignore[arg-type]
-        custodians=draw(some(INSTITUTIONS)),  # type: ignore[arg-type]
-        kinds=draw(some(CLASSES)),  # type: ignore[arg-type]
+        *(purposes or PURPOSES[:1] if chosen == Effect.PERMIT else purposes),
+        recipients=draw(some(INSTITUTIONS)),
+        recipient_kinds=draw(some(KINDS)),
+        roles=draw(some(ROLES)),
+        custodians=draw(some(INSTITUTIONS)),
+        kinds=draw(some(CLASSES)),
         levels=draw(ranges(1, 4)),
-        months=draw(ranges(1, 4)),  # type: ignore[arg-type]
-        period=draw(ranges(0, ENDS)),  # type: ignore[arg-type]
+        months=draw(ranges(1, 4)),
+        period=draw(ranges(0, ENDS)),
     )
 
 
@@ -63,7 +63,7 @@ def policies(draw: st.DrawFn) -> Policy:
         maximum=draw(st.integers(1, 9)),
         depth=draw(st.integers(0, 3)),
         access=draw(st.sampled_from(Access)),
-        erase_by=draw(st.none() | st.integers(0, ENDS)),  # type: ignore[arg-type]
+        erase_by=draw(st.none() | st.integers(0, ENDS)),
         base=draw(rules()),
         exceptions=tuple(draw(st.lists(rules(), max_size=3))),
     )

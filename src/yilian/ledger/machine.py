@@ -157,7 +157,8 @@ class Machine:
         """
         if height != self.head.height + 1 or time < self.head.time:
             raise VerificationError(
-                f"block {height} at {time} does not follow block {self.head.height} at {self.head.time}"
+                f"block {height} at {time} does not follow block {self.head.height} at {self.head.time}, expected "
+                "the next height and no earlier time: fetch the missing blocks"
             )
         circumstances = Circumstances(
             chain=self.chain,

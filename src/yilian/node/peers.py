@@ -400,7 +400,9 @@ async def _read_body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise UnavailableError("the peer left before its request was whole")
+            raise UnavailableError(
+                "the peer left before its request was whole, expected all of its body: send it again"
+            )
         body += message.get("body", b"")
         if len(body) > MAX_BODY:
             raise VerificationError(f"a request of more than {MAX_BODY} bytes: send less")

@@ -151,7 +151,10 @@ class RunningNode:
         node = self.node
         invitation, _ = joining.read_invitation(content)
         if invitation.chain != node.chain:
-            raise ConflictError(f"the invitation is to {invitation.chain.hex()}, this node runs {node.chain.hex()}")
+            raise ConflictError(
+                f"the invitation is to {invitation.chain.hex()}, this node runs {node.chain.hex()}: "
+                "ask a member of this network for one"
+            )
         institution = node.home.institution(slug)
         with self._joining:
             is_fresh = slug not in node.hosts

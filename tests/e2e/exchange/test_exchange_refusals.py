@@ -149,7 +149,7 @@ def test_both_sides_acknowledge_a_revocation_by_themselves(pair: Pair) -> None:
     assert pair.fetch(grant).verified
     _revoke(pair, grant)
     deadline = time.monotonic() + 20
-    while pair.node.engine.find_case(grant)[1].state != "revoked_everywhere":  # type: ignore[index]
+    while pair.node.engine.find_case(grant)[1].state != "revoked_everywhere":
         assert time.monotonic() < deadline
         pair.node.engine.wait_height(pair.node.engine.head().height + 1, 0.05)
 

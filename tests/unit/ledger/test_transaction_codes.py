@@ -70,14 +70,14 @@ def longer_integer(world: World) -> bytes:
 
 def short_signature(world: World) -> bytes:
     def cut(decoded: list[object]) -> None:
-        decoded[0][3] = decoded[0][3][:63]  # type: ignore[index]
+        decoded[0][3] = decoded[0][3][:63]
 
     return repacked(world.transaction([world.publication(1)]), cut)
 
 
 def other_signature(world: World) -> bytes:
     def flip(decoded: list[object]) -> None:
-        decoded[0][3] = bytes(64)  # type: ignore[index]
+        decoded[0][3] = bytes(64)
 
     return repacked(world.transaction([world.publication(1)]), flip)
 
@@ -91,7 +91,7 @@ def other_operation(world: World) -> bytes:
 
 def unprotected(world: World) -> bytes:
     def fill(decoded: list[object]) -> None:
-        decoded[0][1] = {"x": 1}  # type: ignore[index]
+        decoded[0][1] = {"x": 1}
 
     return repacked(world.transaction([world.publication(1)]), fill)
 

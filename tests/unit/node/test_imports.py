@@ -143,7 +143,7 @@ def test_a_broken_file_is_named_by_its_place_and_harms_no_other(
     assert broken.position == 0
     assert report.patients == 11
     assert "resident-00000" not in json.dumps(report.figures())
-    assert report.figures()["broken"][0]["reason"] == broken.reason  # type: ignore[index]
+    assert report.figures()["broken"][0]["reason"] == broken.reason
 
 
 def test_what_belongs_to_no_encounter_stays_with_the_home(

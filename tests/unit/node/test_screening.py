@@ -66,7 +66,7 @@ def test_high_risk_residents_are_proposed_until_they_are_referred(centre: Host) 
 
 
 def test_the_dead_and_those_outside_every_models_ages_are_not_screened(centre: Host) -> None:
-    report = run_screening(centre, by=centre.person(Role.PHYSICIAN).key_id, on=LAST_DAY + 60 * 365)  # type: ignore[arg-type]
+    report = run_screening(centre, by=centre.person(Role.PHYSICIAN).key_id, on=LAST_DAY + 60 * 365)
     assert report.out_of_age == 12
     assert report.screened == 0
 

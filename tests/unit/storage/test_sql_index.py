@@ -78,7 +78,7 @@ def block(number: int) -> Projected:
 
 
 def ids(page: object) -> list[int]:
-    return [(row.case_id if isinstance(row, CaseRow) else row.entry_id)[0] for row in page.items]  # type: ignore[attr-defined]
+    return [(row.case_id if isinstance(row, CaseRow) else row.entry_id)[0] for row in page.items]
 
 
 def test_an_empty_index_stands_at_height_0(index: SqlIndex) -> None:

@@ -69,7 +69,7 @@ def _record(subject_ref: bytes, payload: bytes = b'{"value": 1.50}', level: int 
 
 
 def _state(host: Host, entry_id: bytes) -> str:
-    found = host.gateway.find(Entry, entry_id)  # type: ignore[arg-type]
+    found = host.gateway.find(Entry, entry_id)
     assert found is not None
     return found.state
 
@@ -122,7 +122,7 @@ def test_an_answer_that_was_lost_is_found_on_the_ledger(host: Host, monkeypatch:
     lost: list[Answer] = []
 
     def deaf(gateway: object, operations: list[Signed]) -> list[Answer]:
-        lost.extend(send(gateway, operations))  # type: ignore[arg-type]
+        lost.extend(send(gateway, operations))
         raise ConnectionError
 
     prepared = prepare_records(host, [_record(_subject(host))])
@@ -147,7 +147,7 @@ def test_a_replacement_never_falls_in_level(host: Host) -> None:
     with pytest.raises(Refused):
         replace_record(host, old, _record(subject_ref, b"[]"))
     with pytest.raises(NotFoundError):
-        replace_record(host, new[::-1], _record(subject_ref))  # type: ignore[arg-type]
+        replace_record(host, new[::-1], _record(subject_ref))
 
 
 def test_a_general_no_lies_on_all_entries_of_the_patient_and_on_no_other(host: Host) -> None:

@@ -442,7 +442,7 @@ class _Tee(io.RawIOBase):
         self._out = out
         self._seen = seen
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # `seal` writes bytes alone
         self._seen.update(data)
         return self._out.write(data)
 
@@ -450,7 +450,7 @@ class _Tee(io.RawIOBase):
 class _Nowhere(io.RawIOBase):
     """Takes bytes and keeps none."""
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # `seal` writes bytes alone
         return len(data)
 
 
@@ -461,6 +461,6 @@ class _Appending(io.RawIOBase):
         super().__init__()
         self._writer = writer
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # `seal` writes bytes alone
         self._writer.append(data)
         return len(data)

@@ -374,7 +374,7 @@ def _operation(ports: Ports, row: Record, key: SubjectKey, replaced: dict[bytes,
     old = replaced.get(row.replaces)
     if old is not None:
         said["level"] = min(max(row.level, old.level), SHOWN_LEVEL)
-    return Signed(core=ports.gateway.draft(Replace(**said), row.replaces).core)  # type: ignore[arg-type]
+    return Signed(core=ports.gateway.draft(Replace(**said), row.replaces).core)  # type: ignore[arg-type]  # as above
 
 
 def _has_landed(ports: Ports, row: Record) -> bool:
