@@ -8,7 +8,7 @@ from hashlib import sha256
 import msgspec
 
 from yilian import canonical
-from yilian.crypto.suite import Signer
+from yilian.crypto.suite import Signer, SuiteId, key_id_of
 from yilian.crypto.tags import entry_id
 from yilian.engine.embedded import EmbeddedEngine
 from yilian.ledger import envelope
@@ -70,6 +70,14 @@ class World:
             clock=clock or (lambda: self.start + 1),
             second_core=second_core,
         )
+
+    def public_keys(self) -> dict[bytes, bytes]:
+        """Give the public keys of the genesis by their ids."""
+        return {
+            key_id_of(SuiteId(key.suite), key.public_key): key.public_key
+            for founder in self.genesis.founders
+            for key in founder.keys
+        }
 
     def publish(self, number: int, *, kind: str | None = None) -> tuple[CaseId, Publish]:
         """Make the number-th entry: (id, command)."""
