@@ -123,7 +123,7 @@ def test_a_torn_end_that_a_crash_left_is_no_finding(home: Path, world: World) ->
     assert findings(home, world) == []
 
 
-def test_missing_segments(home: Path, world: World) -> None:
+def test_segments_that_are_missing_are_found(home: Path, world: World) -> None:
     only_file(home / "ledger" / "segments", "*.seg").unlink()
     (found,) = findings(home, world)
     assert (found.area, "end at block 0" in found.found) == ("blocks", True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.workflows.consent.consent_story import Story, by, by_kernel
 from yilian.ledger.cases import Patient
@@ -182,18 +184,20 @@ def test_a_duty_by_law_names_its_inspection_and_nothing_else_does(story: Story) 
 @pytest.mark.parametrize(
     ("fields", "refusal"),
     [
-        pytest.param({"purpose": Purpose.TREAT}, Refusal.PURPOSE_DIFFERS, id="for-treatment"),
-        pytest.param({"depth": 1}, Refusal.DEPTH_SPENT, id="to-be-passed-on"),
-        pytest.param({"covered_by": NOWHERE}, Refusal.DEPTH_SPENT, id="on-a-consent-too"),
-        pytest.param({"recipient": "hospital"}, Refusal.NOT_THE_RECIPIENT, id="to-one-that-inspects-nobody"),
+        pytest.param(lambda _: {"purpose": Purpose.TREAT}, Refusal.PURPOSE_DIFFERS, id="for-treatment"),
+        pytest.param(lambda _: {"depth": 1}, Refusal.DEPTH_SPENT, id="to-be-passed-on"),
+        pytest.param(lambda _: {"covered_by": NOWHERE}, Refusal.DEPTH_SPENT, id="on-a-consent-too"),
+        pytest.param(
+            lambda story: {"recipient": story["hospital"].id},
+            Refusal.NOT_THE_RECIPIENT,
+            id="to-one-that-inspects-nobody",
+        ),
     ],
 )
-def test_a_grant_by_law_stays_within_it(story: Story, fields: dict[str, Any], refusal: Refusal) -> None:
-    command = lawful(story, story.entry(), **{name: value for name, value in fields.items() if name != "covered_by"})
-    if "recipient" in fields:
-        command = lawful(story, command.entries[0], recipient=story[fields["recipient"]].id)
-    if "covered_by" in fields:
-        command = type(command)(**{**{name: getattr(command, name) for name in command.__struct_fields__}, **fields})
+def test_a_grant_by_law_stays_within_it(
+    story: Story, fields: Callable[[Story], dict[str, Any]], refusal: Refusal
+) -> None:
+    command = replace(lawful(story, story.entry()), **fields(story))
 
     answer = story.act("centre", command, refs=(inspection(story),))
 
@@ -322,17 +326,20 @@ def test_a_grant_passed_on_whole_is_exhausted_and_reopens_when_the_child_ends(st
 @pytest.mark.parametrize(
     ("halt", "refusal"),
     [
-        pytest.param("suspend", Refusal.GRANT_SUSPENDED, id="suspended"),
-        pytest.param("expire", Refusal.GRANT_EXPIRED, id="expired"),
+        pytest.param(
+            lambda story, root: story.do("centre", suspension(), root, (Role.DATA_OFFICER,)),
+            Refusal.GRANT_SUSPENDED,
+            id="suspended",
+        ),
+        pytest.param(lambda story, _: story.consortium.advance(2 * HOUR), Refusal.GRANT_EXPIRED, id="expired"),
     ],
 )
-def test_nothing_is_passed_on_below_a_halted_ancestor(story: Story, halt: str, refusal: Refusal) -> None:
+def test_nothing_is_passed_on_below_a_halted_ancestor(
+    story: Story, halt: Callable[[Story, CaseId], object], refusal: Refusal
+) -> None:
     root = story.grant((story.entry(),), ends=story.later(HOUR))
     child = story.child(root, "hospital", "branch")
-    if halt == "suspend":
-        story.do("centre", suspension(), root, (Role.DATA_OFFICER,))
-    else:
-        story.consortium.advance(2 * HOUR)
+    halt(story, root)
 
     answer = story.act("branch", story.passing(child, "laboratory", deliveries=1), child, (Role.PHYSICIAN,))
 
