@@ -169,7 +169,7 @@ def member_of_leaf(leaf_der: bytes, cas: Iterable[bytes]) -> Digest | None:
         constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound):
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None
     if constraints.ca or not _is_valid_now(leaf):
         return None
