@@ -469,7 +469,7 @@ class Walk:
     def _at(self, position: str, found: Found[Any] | None, anyone: Party) -> Party:
         if not position or found is None or self.random.random() < 0.05:
             return anyone
-        value = found.header.id if position == "@case" else getattr(found.fields, position)
+        value: Any = found.header.id if position == "@case" else getattr(found.fields, position)
         value = self.random.choice(value) if isinstance(value, tuple) else value
         return self.world.parties.get(value, anyone)
 
