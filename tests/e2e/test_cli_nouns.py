@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -104,6 +105,8 @@ def test_a_stranger_reaches_a_closed_referral_by_the_commands_printed_as_next(
     steps = [screened, created, accepted, fetched, arrived, completed, read, closed, told]
     assert [step.code for step in steps] == [0] * 9
     assert "closed" in closed.out
+    assert "{" not in fetched.out
+    assert "…" not in shlex.join(arrived.following)
     assert "referral.acknowledge" in told.out
 
 
@@ -131,6 +134,30 @@ def test_records_are_listed_shown_and_verified_by_the_first_digits_of_their_ids(
 
     assert json.loads(shown.out)
     assert verified.json["entry_id"] == entry
+
+
+def test_a_listing_proposes_a_record_that_opens(run: Run, imported: None) -> None:
+    _an_entry(run)
+
+    listed = run("record", "list", "--as", "hospital-physician")
+    shown = run(*listed.following)
+
+    assert shown.code == 0, shown.err
+
+
+def test_an_empty_id_and_an_unknown_member_are_said_as_such(run: Run) -> None:
+    empty = run("referral", "show", "", "--as", "centre-physician")
+    nowhere = run("audit", "who", "--recipient", "nowhere", "--as", "centre-officer")
+
+    assert (empty.code, "the id is empty" in empty.err) == (2, True)
+    assert (nowhere.code, "no member is called nowhere" in nowhere.err) == (3, True)
+
+
+def test_percents_are_listed_with_one_decimal(run: Run, imported: None) -> None:
+    run("screen", "--north", "--urban", "--as", "centre-physician")
+    listed = run("screen", "list", "--limit", "1", "--as", "centre-physician")
+
+    assert re.search(r" \d+\.\d  ", listed.out), listed.out
 
 
 def test_a_record_goes_to_a_file_where_one_is_named(run: Run, imported: None, files: Path) -> None:

@@ -7,8 +7,39 @@ from typing import Annotated, Any
 import typer
 
 from yilian.cli.access import As, HomeOption
-from yilian.cli.output import is_json, note, say, show, table
+from yilian.cli.output import coded, is_json, language, note, say, show, table
 from yilian.cli.steps import HOME, CaseArgument, Json, Who, add_any_step, hint, moment, names_of, short
+from yilian.web.kit.text import Language, words
+
+
+class Titles:
+    """Words of cases, states and commands in 中文; English shows the codes, which commands take."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+
+    def case(self, kind: str) -> str:
+        """Name a type of case."""
+        return self._words(self._workflow_of(kind), kind, "cases", kind)
+
+    def state(self, kind: str, state: str) -> str:
+        """Name a state of such a case."""
+        return self._words(self._workflow_of(kind), state, "states", kind, state) if state else ""
+
+    def command(self, workflow: str, command: str) -> str:
+        """Name a command."""
+        return self._words(workflow, command, "commands", command)
+
+    def _workflow_of(self, kind: str) -> str:
+        from yilian.workflows.registry import WORKFLOWS
+
+        return next((one.name for one in WORKFLOWS if any(case.word == kind for case in one.cases)), "")
+
+    def _words(self, workflow: str, code: str, *path: str) -> str:
+        if self._language == "en" or not workflow:
+            return code
+        return words(f"yilian.workflows.{workflow}", self._language, *path)
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,8 +101,10 @@ def case(case: CaseArgument, *, as_: As = "", home: HomeOption = HOME) -> None:
         show(answer)
         return
     (told,) = answer["rows"]
-    note(f"{told['kind']} {told['case']} {told['state']} {', '.join(told['flags'])}")
-    table([_step(one, names) for one in told["steps"]], _STEP_COLUMNS)
+    titles = Titles(language())
+    state = titles.state(told["kind"], told["state"])
+    note(" ".join([titles.case(told["kind"]), told["case"], state, ", ".join(told["flags"])]).rstrip())
+    table([_step(one, names, titles) for one in told["steps"]], _STEP_COLUMNS)
     hint(by, "audit unmatched")
 
 
@@ -88,10 +121,11 @@ def unmatched(*, as_: As = "", home: HomeOption = HOME) -> None:
     if is_json():
         show(answer)
         return
+    titles = Titles(language())
     rows = [
         {
             "use": short(row["use"]),
-            "state": row["state"],
+            "state": titles.state("use", row["state"]),
             "missing": [names.get(one, short(one)) for one in row["missing"]],
             "since": moment(row["since"]),
         }
@@ -133,25 +167,25 @@ def _delivery(row: Json, names: dict[str, str]) -> dict[str, Any]:
     return {
         "when": moment(row["delivered_at"]),
         "recipient": names.get(row["recipient"], short(row["recipient"])),
-        "role": row["role"],
+        "role": coded(row["role"]),
         "entries": [short(one) for one in row["entries"]],
         "granted": names.get(row["granted_by"], short(row["granted_by"])),
         "purpose": row["purpose"],
         "number": f"{row['first_number']}–{row['last_number']}/{row['allowed']}",
-        "state": row["state"],
-        "pair": row["pair"],
+        "state": coded(row["state"]),
+        "pair": coded(row["pair"]),
     }
 
 
-def _step(row: Json, names: dict[str, str]) -> dict[str, Any]:
+def _step(row: Json, names: dict[str, str], titles: Titles) -> dict[str, Any]:
     refused = "; ".join(f"{workflow} {number}" for workflow, number in row["refused"])
     return {
         "when": moment(row["time"]),
-        "command": row["command"],
+        "command": titles.command(row["workflow"], row["command"]),
         "actor": names.get(row["actor"], short(row["actor"])),
-        "persons": [role for _, role in row["persons"]],
+        "persons": [coded(role) for _, role in row["persons"]],
         "case": short(row["case"]),
-        "state": say("被拒 ", "refused ") + refused if refused else row["state"],
+        "state": say("被拒 ", "refused ") + refused if refused else titles.state(row["kind"], row["state"]),
     }
 
 

@@ -18,7 +18,7 @@ from yilian.cli.access import (
     open_client,
     read_bytes,
 )
-from yilian.cli.output import note, say, show, table
+from yilian.cli.output import SHORT, coded, is_json, note, say, show, table
 from yilian.errors import SettingsError
 from yilian.ledger.members import HeldBy
 
@@ -178,9 +178,15 @@ def members(*, home: HomeOption = _HOME) -> None:
         ("name", say("名称", "name")),
         ("kind", say("类别", "kind")),
         ("state", say("状态", "state")),
-        ("id", "id"),
+        ("address", say("机构间地址", "address")),
+        ("id", say("编号", "id")),
     ]
-    table(NodeControl(Home(home)).status()["institutions"], columns)
+    rows = NodeControl(Home(home)).status()["institutions"]
+    if not is_json():
+        rows = [
+            row | {"kind": coded(row["kind"]), "state": coded(row["state"]), "id": row["id"][:SHORT]} for row in rows
+        ]
+    table(rows, columns)
 
 
 @app.command(

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from yilian.cli.access import DEFAULT_HOME, HomeOption
-from yilian.cli.output import is_json, note, progress, say, show
+from yilian.cli.output import coded, is_json, note, progress, say, show, table
+from yilian.cli.steps import moment
 from yilian.errors import VerificationError
 from yilian.ledger.members import HeldBy, InstitutionKind, Role
 
@@ -134,11 +135,15 @@ def status(*, home: HomeOption = _HOME) -> None:
         show(answer)
         return
     institutions = answer.pop("institutions")
-    lines = [f"{name:<18}{value}" for name, value in answer.items()]
-    lines += [
-        f"{item['slug']:<18}{item['state']:<10}{item['address'] or '-':<26}{item['name']}" for item in institutions
+    show(answer | {"time": moment(answer["time"]), "operators": coded(answer["operators"])})
+    for item in institutions:
+        item["state"] = coded(item["state"])
+    columns = [
+        ("slug", say("简称", "slug")),
+        ("state", say("状态", "state")),
+        ("address", say("机构间地址", "address")),
     ]
-    show(answer, "\n".join(lines))
+    table(institutions, [*columns, ("name", say("名称", "name"))])
 
 
 @app.command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import typer
 
+from yilian.cli.fields import code, field
 from yilian.errors import (
     ConflictError,
     NoGrantError,
@@ -24,6 +26,8 @@ from yilian.errors import (
 from yilian.web.kit.text import Language, words
 
 WIDE = 240
+SHORT, ID_DIGITS = 12, 64
+"""Hex digits of an id as tables and hints show it, and of a whole one."""
 _BRANCHES: tuple[tuple[type[YilianError], str, str], ...] = (
     (Refused, "规则不允许", "Refused"),
     (SettingsError, "设置或参数有误", "Settings or arguments do not make sense"),
@@ -80,9 +84,10 @@ def show(data: Mapping[str, Any], text: str | None = None) -> None:
     elif text is not None:
         typer.echo(text)
     else:
-        width = max((len(name) for name in data), default=0)
-        for name, value in data.items():
-            typer.echo(f"{name:<{width}}  {_cell(value)}")
+        named = [(field(name, _STATE.language), value) for name, value in data.items()]
+        width = max((_width(name) for name, _ in named), default=0)
+        for name, value in named:
+            typer.echo(f"{name}{' ' * (width - _width(name))}  {_cell(value)}".rstrip())
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]]) -> None:
@@ -101,6 +106,11 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]])
     # what is piped on is not folded
     width = None if sys.stdout.isatty() else WIDE
     Console(file=sys.stdout, highlight=False, markup=False, width=width).print(printed)
+
+
+def coded(value: str) -> str:
+    """Give a code of the network, such as a role or a state, in the user's language."""
+    return code(value, _STATE.language)
 
 
 def note(text: str) -> None:
@@ -129,7 +139,9 @@ def show_error(error: YilianError) -> None:
         typer.echo(_json(error_fields(error)), err=True)
         return
     title = next((say(zh, en) for kind, zh, en in _BRANCHES if isinstance(error, kind)), say("错误", "Error"))
-    named = refusal_title(error) if isinstance(error, Refused) else ""
+    # a node's answer names its refusal already
+    is_named = isinstance(error, Refused) and f"[{error.workflow} {error.number} " in str(error)
+    named = refusal_title(error) if isinstance(error, Refused) and not is_named else ""
     typer.echo(f"{title}{say('：', ': ')}{named}{error}", err=True)
 
 
@@ -157,6 +169,16 @@ def refusal_title(error: Refused) -> str:
     return f"{words(package, _STATE.language, 'refusals', name)} [{workflow.name} {error.number} {name}] "
 
 
+def _abridged(text: str) -> str:
+    """Shorten an id that stands among others; as JSON all are whole."""
+    is_id = len(text) == ID_DIGITS and not text.strip("0123456789abcdef")
+    return text[:SHORT] if is_id else text
+
+
+def _width(text: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
+
+
 def _json(data: object) -> str:
     return msgspec.json.encode(data).decode()
 
@@ -167,9 +189,11 @@ def _cell(value: object) -> str:
             return "-"
         case bool():
             return say("是", "yes") if value else say("否", "no")
-        case str() | int() | float():
-            return str(value)
+        case float():
+            return f"{round(value, 3):g}"
+        case str() | int():
+            return str(value) or "-"
         case list() | tuple() if all(isinstance(item, str | int) for item in value):
-            return ", ".join(str(item) for item in value)
+            return ", ".join(_abridged(str(item)) for item in value) or "-"
         case _:
             return _json(value)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from yilian.cli.access import As, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key
-from yilian.cli.output import is_json, note, progress, say, show, table
+from yilian.cli.output import coded, is_json, note, progress, say, show, table
 from yilian.cli.steps import (
     HOME,
     CaseArgument,
@@ -47,8 +47,8 @@ def import_(
         Path | None,
         typer.Option(
             help=say(
-                "TOML 文件，[organisations] 下列出“机构标识 = 成员”。",
-                "TOML file with [organisations]: identifier = member.",
+                "TOML 文件，organisations 表下列出“机构标识 = 成员”。",
+                "TOML file whose table organisations lists identifier = member.",
             )
         ),
     ] = None,
@@ -105,8 +105,10 @@ def list_(
             query = {"custodian": holder, "kind": kind or None, "status": status or None}
             rows = list(client.pages("/v1/entries", most=limit, **query))
             _table(rows, names, _ENTRY_COLUMNS)
-    if rows:
-        hint(who, f"record show {short(rows[0]['entry_id'])}")
+        me = client.me()["institution"]
+    opens = next((row["entry_id"] for row in rows if received or row["custodian"] == me), None)
+    if opens is not None:
+        hint(who, f"record show {short(opens)}")
 
 
 @app.command(
@@ -175,7 +177,8 @@ def verify(entry: CaseArgument, *, as_: As = "", home: HomeOption = HOME) -> Non
     """Verify a record."""
     who = Who(as_, home)
     with who.client() as client:
-        show(client.post(f"/v1/records/{client.resolve(entry)}/verify"))
+        found = client.post(f"/v1/records/{client.resolve(entry)}/verify")
+    show(found if is_json() else {"holds": True} | found)
     hint(who, f"audit who --entry {short(entry)}")
 
 
@@ -281,6 +284,7 @@ def _table(rows: list[Json], names: dict[str, str], columns: tuple[tuple[str, st
         | {
             "entry_id": short(row["entry_id"]),
             "custodian": names.get(row["custodian"], short(row["custodian"])),
+            "status": coded(row.get("status", "")),
             "month": f"{row['month'] // 12}-{row['month'] % 12 + 1:02}" if "month" in row else "",
         }
         for row in rows

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from yilian.cli.access import As, DeviceKey, HomeOption, KeyPassphrase, read_bytes
-from yilian.cli.output import progress, say, show
+from yilian.cli.fields import field
+from yilian.cli.output import coded, is_json, language, progress, say, show, table
 from yilian.cli.record import fetch_grant
 from yilian.cli.steps import (
     HOME,
@@ -184,7 +185,7 @@ def fetch(
                 uses.append(fetch_grant(who, client, grant, []))
                 told(number)
         next_ = _next(client.case(found["case_id"]), mine)
-    show({"uses": uses} if len(uses) > 1 else uses[0])
+    _show_uses(uses)
     if not all(one["verified"] for one in uses):
         raise VerificationError(f"not every use of referral {found['case_id']} was confirmed: ask the custodian")
     hint(who, next_ or f"record show {short(uses[-1]['entries'][0])}")
@@ -365,6 +366,14 @@ def _await_reception(client: Any, case: str) -> None:  # noqa: ANN401 - a Client
         time.sleep(POLL_S)
 
 
+def _show_uses(uses: list[Json]) -> None:
+    if is_json():
+        show({"uses": uses} if len(uses) > 1 else uses[0])
+        return
+    columns = [(name, field(name, language())) for name in ("use_id", "state", "entries", "verified", "seconds")]
+    table([one | {"use_id": short(one["use_id"]), "state": coded(one["state"])} for one in uses], columns)
+
+
 def _use_of(client: Any, entry: str, institution: str) -> str | None:  # noqa: ANN401 - a Client
     """Find the confirmed use by which an institution read an entry; the read model may be a moment behind."""
     deadline = time.monotonic() + LAG_S
@@ -383,7 +392,7 @@ def _next(found: Json, mine: str) -> str:
         "received": f"referral accept {case}",
         "accepted": f"referral arrive {case}",
         "scheduled": f"referral arrive {case}",
-        "in_care": f'referral complete {case} --text "…"',
+        "in_care": f'referral complete {case} --text "{_example_result()}"',
     }
     referrer = {"need_info": f"referral supply {case} --add ENTRY", "completed": f"referral acknowledge {case}"}
     if mine == fields["receiver"]:
@@ -402,7 +411,11 @@ def _day(text: str) -> int:
 
 
 def _complete_next(who: Who, answer: Json) -> None:
-    hint(who, f'referral complete {short(answer["case_id"])} --text "…"')
+    hint(who, f'referral complete {short(answer["case_id"])} --text "{_example_result()}"')
+
+
+def _example_result() -> str:
+    return say("已评估，回社区随访", "assessed, follow-up in the community")
 
 
 add_verb(

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from yilian.cli.access import As, HomeOption
-from yilian.cli.output import note, progress, say, show, table
-from yilian.cli.steps import HOME, Limit, Who, refer_hint
+from yilian.cli.output import coded, is_json, note, progress, say, show, table
+from yilian.cli.steps import HOME, Json, Limit, Who, refer_hint
 
 app = typer.Typer(invoke_without_command=True, help=say("筛查：心血管病风险。", "Screening of cardiovascular risk."))
 _AsJson = Annotated[bool, typer.Option("--json", help=say("以 JSON 输出结果。", "Print results as JSON."))]
@@ -54,11 +54,16 @@ def screen(
         show(figures)
         waiting = [one for one in client.get("/v1/screenings/risks", risk_class="high") if not one["referred"]]
         if waiting:
-            found = say(
-                f"{len(waiting)} 名高危居民尚未转诊。", f"{len(waiting)} residents at high risk are not referred."
-            )
+            number = len(waiting)
+            who_waits = "1 resident at high risk is" if number == 1 else f"{number} residents at high risk are"
+            found = say(f"{number} 名高危居民尚未转诊。", f"{who_waits} not referred yet.")
             note(found)
             refer_hint(who, client, waiting[0]["subject"])
+
+
+def _printed(row: Json) -> Json:
+    percent = row["percent"]
+    return row | {"risk_class": coded(row["risk_class"]), "percent": None if percent is None else f"{percent:.1f}"}
 
 
 @app.command(
@@ -77,7 +82,7 @@ def list_(
     who = Who(as_, home)
     with who.client() as client:
         rows = client.get("/v1/screenings/risks", risk_class=risk_class or None)[:limit]
-        table(rows, _COLUMNS)
+        table([row if is_json() else _printed(row) for row in rows], _COLUMNS)
         waiting = [one for one in rows if not one["referred"]]
         if waiting:
             refer_hint(who, client, waiting[0]["subject"])

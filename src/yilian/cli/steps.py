@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from yilian.cli.access import DEFAULT_HOME, As, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key, open_client
-from yilian.cli.output import is_json, note, say, show, table
+from yilian.cli.output import SHORT, is_json, note, say, show, table
 from yilian.errors import NoGrantError, NotFoundError, SettingsError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from yilian.crypto.suite import Signer
 
 HOME = Path(DEFAULT_HOME)
-SHORT = 12
-"""Hex digits of an id as tables and hints show it; any six or more that are one's alone name it."""
 Json = dict[str, Any]
 
 CaseArgument = Annotated[
@@ -212,7 +210,7 @@ def show_cases(
         table(rows, ())
         return rows
     printed = [
-        {"id": short(row["case_id"]), "state": f"{row['state']} {row['title']}", "flags": ", ".join(row["flags"])}
+        {"id": short(row["case_id"]), "state": state_said(row), "flags": ", ".join(row["flags"])}
         | {name: _shown(row["fields"].get(name), names, name) for name, _ in columns}
         for row in rows
     ]
@@ -228,24 +226,44 @@ def show_case(client: Client, case: str) -> Json:
         show(found)
         return found
     names = names_of(client)
-    fields = {name: _shown(value, names, name, whole=True) for name, value in found["fields"].items()}
+    fields = _flat(found["fields"], names)
     patient = found["patient"] or {}
     said = say("患者本人密钥", "own key") if patient.get("key") else names.get(patient.get("home") or "", "")
     show(
         {
             "id": found["case_id"],
             "kind": found["kind"],
-            "state": f"{found['state']} {found['title']}",
+            "state": state_said(found),
             "flags": list(found["flags"]),
             "patient": said or None,
             "changed": moment(found["changed_time"]),
         }
         | fields
-        | {f"{name}.{key}": value for name, row in found["registers"].items() for key, value in row.items()}
+        | _flat(found["registers"], names)
     )
     mine = [one for one in found["actions"] if one["mine"]]
     for one in mine:
         note(say("现在可以：", "you can now: ") + f"{one['command']} {one['title']}")
+    return found
+
+
+def state_said(row: Mapping[str, Any]) -> str:
+    """Give a state by its code, and by its words where they say more."""
+    state, title = str(row["state"]), str(row["title"])
+    return state if title.lower().replace(" ", "_") == state else f"{state} {title}"
+
+
+def _flat(fields: Mapping[str, Any], names: Mapping[str, str], before: str = "") -> Json:
+    """Lay nested fields out, a line each."""
+    found: Json = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, names, f"{before}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            for number, one in enumerate(value, 1):
+                found |= _flat(one, names, f"{before}{name}.{number}.")
+        else:
+            found[f"{before}{name}"] = _shown(value, names, name, whole=True)
     return found
 
 
@@ -360,6 +378,8 @@ def _shown(value: object, names: Mapping[str, str], field: str, *, whole: bool =
         return short(value)
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ", ".join(names.get(one, short(one) if len(one) == 64 else one) for one in value)
+    if isinstance(value, int) and field in {"month", "month_from", "month_to"}:
+        return f"{value // 12}-{value % 12 + 1:02}"
     if isinstance(value, int) and value > 1_000_000_000_000 and field != "maximum":
         return moment(value)
     return value

@@ -220,6 +220,8 @@ class Client:
         text = prefix.lower()
         if len(text) == 64:
             return text
+        if not text:
+            raise SettingsError("the id is empty, expected 6 to 64 lower-case hex digits: give one")
         found = self.get(f"/v1/ids/{text}")["ids"]
         if not found:
             raise NotFoundError(f"no id begins with {text}: check it")
@@ -237,7 +239,8 @@ class Client:
             if len(found) == 1:
                 return str(found[0]["id"])
         known = ", ".join(one["slug"] or one["name"] for one in members)
-        raise NotFoundError(f"{len(near)} members are called {name}, expected one of {known}: name one")
+        how_many = f"{len(near)} members are" if near else "no member is"
+        raise NotFoundError(f"{how_many} called {name}, expected one of {known}: name one")
 
     # -------------------------------------------------------------------------------------------------------- helpers
 

@@ -124,6 +124,24 @@ def test_a_refusal_is_named_by_workflow_number_and_words(capsys: pytest.CaptureF
     assert "[governance 11 NOT_AS_VOTED] found a: do b" in capsys.readouterr().err
 
 
+def test_a_refusal_that_a_node_has_named_is_not_named_again(capsys: pytest.CaptureFixture[str]) -> None:
+    output.set_up("en", is_json=False)
+    output.show_error(Refused(6, "No [kernel 6 ILLEGAL_TRANSITION]: found a: do b", workflow="kernel"))
+    assert capsys.readouterr().err == "Refused: No [kernel 6 ILLEGAL_TRANSITION]: found a: do b\n"
+
+
+def test_text_rounds_numbers_shortens_lists_of_ids_and_names_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    output.set_up("zh", is_json=False)
+    output.show({"case_id": "a" * 64, "records": ["b" * 64, "c" * 64], "seconds": 9.098003213969585, "reason": ""})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["案件", "a" * 64],
+        ["病历", f"{'b' * 12},", "c" * 12],
+        ["用时（秒）", "9.098"],
+        ["理由", "-"],
+    ]
+
+
 def test_a_result_is_text_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     output.set_up("en", is_json=False)
     output.show({"chain": "ab", "ok": True, "files": ["a", "b"], "none": None})
