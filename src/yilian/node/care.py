@@ -294,12 +294,6 @@ def match_patient(host: Host, request: bytes) -> bytes:
     return made
 
 
-def subject_of(host: Host, case: CaseId) -> bytes | None:
-    """Give which patient of this institution a case is about, where that is known here."""
-    note = host.vault.releases.find_note(case, NoteKind.CASE_SUBJECT)
-    return None if note is None else note.body
-
-
 def read_request(host: Host, case: CaseId) -> tuple[documents.ReferralRequest, bytes]:
     """Give the request of a referral, own or fetched, and the Patient resource in it.
 

@@ -14,7 +14,7 @@ from yilian.node.care import Referred, Wish, Witnessed
 from yilian.node.compose import Node
 from yilian.node.host import Host
 from yilian.node.screening import proposals
-from yilian.storage.vault.releases import ReceivedCopy
+from yilian.storage.vault.releases import NoteKind, ReceivedCopy
 from yilian.values import CaseId, EntryId, op_id
 from yilian.workflows.catalog.interface import Entry
 from yilian.workflows.catalog.model import ChallengeAnswer, ChallengeOpen, ChallengePass
@@ -48,6 +48,12 @@ def _witnessed(host: Host) -> Witnessed:
 def _refer(node: Node) -> Referred:
     centre = node.host("centre")
     return care.refer(centre, _wish(node), centre.person(Role.PHYSICIAN).signer, _witnessed(centre))
+
+
+def _subject(host: Host, case: CaseId) -> bytes:
+    note = host.vault.releases.find_note(case, NoteKind.CASE_SUBJECT)
+    assert note is not None
+    return note.body
 
 
 def _receive(node: Node, referred: Referred) -> None:
@@ -96,7 +102,7 @@ def test_a_resident_is_referred_upwards_with_consent_on_paper(node: Node) -> Non
     assert consent is not None
     assert consent.state == ConsentState.ACTIVE
     assert consent.header.patient == Patient(key=None, home=centre.id)
-    assert care.subject_of(centre, referred.case) is not None
+    assert _subject(centre, referred.case) == _wish(node).subject_ref
 
 
 def test_the_request_tells_the_receiver_what_it_needs_and_the_ledger_nothing(node: Node) -> None:
@@ -140,7 +146,7 @@ def test_the_receiver_matches_a_patient_it_knows_and_registers_one_it_does_not(n
     assert care.match_patient(hospital, content) == matched
     after = hospital.vault.subjects.count()
     assert after - before in {0, 1}
-    ours = centre.vault.subjects.get(care.subject_of(centre, referred.case) or b"")
+    ours = centre.vault.subjects.get(_subject(centre, referred.case))
     theirs = hospital.vault.subjects.get(matched)
     assert set(ours.identifiers) & set(theirs.identifiers)
     assert theirs.subject_ref != ours.subject_ref
@@ -182,7 +188,7 @@ def test_the_hospital_refers_down_under_a_consent_of_its_own(node: Node) -> None
     _arrive(node, referred)
     result = care.complete(hospital, referred.case, physician, text="follow up")
     wish = Wish(
-        subject_ref=care.subject_of(hospital, referred.case) or b"",
+        subject_ref=_subject(hospital, referred.case),
         receiver=centre.id,
         urgency=Urgency.ROUTINE,
         purpose="follow-up",

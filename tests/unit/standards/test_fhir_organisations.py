@@ -45,19 +45,18 @@ def test_an_explicit_row_comes_first_and_an_earlier_mapping_stays() -> None:
     first = map_organisations(counts, ALL, {"a": "hospital"})
     counts.add([], [("b", "EMER")] * 5)
     again = map_organisations(counts, ALL, first.institutions())
-    assert first.institution_of("a") == "hospital"
+    assert first.institutions()["a"] == "hospital"
     assert again.institutions() == first.institutions()
 
 
 def test_without_an_institution_of_the_kind_any_is_taken() -> None:
-    assert map_organisations(counted({"a": ["IMP"]}), (NORTH,)).institution_of("a") == "north"
+    assert map_organisations(counted({"a": ["IMP"]}), (NORTH,)).institutions() == {"a": "north"}
 
 
 def test_with_an_explicit_table_alone_what_it_does_not_name_belongs_to_none_and_is_listed() -> None:
     mapping = map_organisations(counted({"a": ["AMB"], "b": ["AMB", "AMB"]}), ALL, {"a": "north"}, explicit_only=True)
-    assert mapping.institution_of("b") is None
-    assert mapping.institution_of(None) is None
-    assert [(row.identifier, row.encounters) for row in mapping.unmapped()] == [("b", 2)]
+    assert mapping.institutions() == {"a": "north"}
+    assert [(row.identifier, row.encounters) for row in mapping.rows if row.institution is None] == [("b", 2)]
     assert mapping.lines() == (
         "a  N → north  [explicit, 1 encounters]",
         "b  N → (none: its encounters are skipped)  [none, 2 encounters]",

@@ -76,14 +76,6 @@ class OrganisationMapping(msgspec.Struct, frozen=True, kw_only=True):
         """Give identifier.value → institution slug; give it as `explicit` to the next import to keep it."""
         return {row.identifier: row.institution for row in self.rows if row.institution is not None}
 
-    def institution_of(self, identifier: str | None) -> str | None:
-        """Find the institution of an encounter's provider; None where it is unknown or belongs to none."""
-        return None if identifier is None else self.institutions().get(identifier)
-
-    def unmapped(self) -> tuple[MappedOrganisation, ...]:
-        """List the organisations that belong to no institution."""
-        return tuple(row for row in self.rows if row.institution is None)
-
     def lines(self) -> tuple[str, ...]:
         """Say the mapping in lines to print: identifier, name, institution, rule, encounters; no patient."""
         return tuple(
