@@ -93,7 +93,7 @@ def _referral(node: Node, case: CaseId) -> tuple[str, Referral]:
 
 
 def test_a_resident_is_referred_upwards_with_consent_on_paper(node: Node) -> None:
-    referred = _refer(node)
+    resident, referred = _wish(node).subject_ref, _refer(node)
     state, fields = _referral(node, referred.case)
     assert (state, fields.direction) == (State.REQUESTED, Direction.UP)
     assert fields.records == referred.records
@@ -102,7 +102,7 @@ def test_a_resident_is_referred_upwards_with_consent_on_paper(node: Node) -> Non
     assert consent is not None
     assert consent.state == ConsentState.ACTIVE
     assert consent.header.patient == Patient(key=None, home=centre.id)
-    assert _subject(centre, referred.case) == _wish(node).subject_ref
+    assert _subject(centre, referred.case) == resident
 
 
 def test_the_request_tells_the_receiver_what_it_needs_and_the_ledger_nothing(node: Node) -> None:
