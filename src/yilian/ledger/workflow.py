@@ -346,7 +346,8 @@ class CaseType(msgspec.Struct, frozen=True, kw_only=True):
 class ParameterSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A parameter that a workflow reads: default, bounds and the unit in words.
 
-    `guarded`: governance itself reads it, so that changing it needs the quorum of a rule change.
+    `guarded`: governance itself reads it, so that changing it needs the quorum of a rule change. `may_be_empty`: a list
+    that starts empty, and may be voted empty again.
     """
 
     name: str
@@ -355,6 +356,12 @@ class ParameterSpec(msgspec.Struct, frozen=True, kw_only=True):
     least: int = 0
     most: int = 2**63 - 1
     guarded: bool = False
+    may_be_empty: bool = False
+
+    @property
+    def is_list(self) -> bool:
+        """Whether its value is a list of words, not a number."""
+        return bool(self.words) or self.may_be_empty
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True):

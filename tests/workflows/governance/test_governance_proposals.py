@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -308,6 +309,15 @@ def test_an_applied_parameter_holds_from_the_next_block(council: Council) -> Non
 )
 def test_a_parameter_outside_its_bounds_is_not_proposed(council: Council, action: Action) -> None:
     assert refused(council.open("centre", action), Refusal.ACTION_NOT_POSSIBLE)
+
+
+def test_a_list_that_starts_empty_takes_words_and_may_be_emptied_again() -> None:
+    listed = ParameterSpec(name="sample.pairs", may_be_empty=True)
+    sample = msgspec.structs.replace(_with_parameter(), parameters=(listed,))
+    c = Consortium.found({"a": InstitutionKind.HOSPITAL}, workflows=(governance.WORKFLOW, sample))
+    assert _open(c, "a", ParameterChange(name="sample.pairs", number=0, words=("a:b",))).ok
+    assert _open(c, "a", ParameterChange(name="sample.pairs", number=0, words=())).ok
+    assert refused(_open(c, "a", ParameterChange(name="sample.pairs", number=1, words=())), Refusal.ACTION_NOT_POSSIBLE)
 
 
 def test_anothers_parameter_stays_within_its_own_bounds() -> None:

@@ -140,9 +140,9 @@ def _check_parameter(action: ParameterChange, reads: Reads) -> None:
     spec = interface.parameter(reads, action.name)
     if spec is None:
         _impossible(f"parameter {action.name} is unknown, expected one of this chain: correct its name")
-    elif spec.words and (action.number != 0 or not action.words):
+    elif spec.is_list and (action.number != 0 or not (action.words or spec.may_be_empty)):
         _impossible(f"{action.name} takes words, {len(action.words)} came: send number 0 and at least one word")
-    elif not spec.words and (action.words or not spec.least <= action.number <= spec.most):
+    elif not spec.is_list and (action.words or not spec.least <= action.number <= spec.most):
         _impossible(
             f"{action.name} came as {action.number} with {len(action.words)} words, expected a number from "
             f"{spec.least} to {spec.most}: choose one between"

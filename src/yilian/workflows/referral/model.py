@@ -287,7 +287,7 @@ PARAMETERS = (
     ParameterSpec(name="referral.unread", number=30 * DAY, least=1, most=LONGEST),
     ParameterSpec(name="referral.request_deliveries", number=2, least=1, most=10_000),
     ParameterSpec(name="referral.reschedules", number=3, most=1_000),
-    ParameterSpec(name="referral.relations"),
+    ParameterSpec(name="referral.relations", may_be_empty=True),
     ParameterSpec(name="referral.grades", words=("primary", "secondary", "tertiary")),
     ParameterSpec(name="referral.result_classes", words=("C0045", "C0053")),
 )
