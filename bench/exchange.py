@@ -13,7 +13,7 @@ Four things take turns, so that the machine's moods meet them alike; each is one
 - whole exchange: `exchange.fetch` on a new connection, from asking the custodian until the confirmation is durable.
   Three commits must follow one another in it: reserve, deliver with disclosure.sent, confirm with disclosure.received.
 
-Targets (ledger.md section 6), of 95th percentiles: transfer / plain fetch ≤ 1.5, and whole exchange /
+Targets, of 95th percentiles: transfer / plain fetch ≤ 1.5, and whole exchange /
 (plain fetch + 3 × commit) ≤ 1.5. Making a TLS context is in none of the times, a handshake in all but the commit.
 """
 

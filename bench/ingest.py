@@ -1,7 +1,7 @@
 """FHIR ingest at one institution, as an import does it: read, sealed, catalogued on the ledger, all of it durable.
 
 Made-up residents always; the third-party bundles too where they are there. HAPI FHIR 8.8 stored 1,100 to 1,600
-resources a second with PostgreSQL on such a machine, unsealed (issue 3).
+resources a second with PostgreSQL on such a machine, unsealed.
 """
 
 from __future__ import annotations

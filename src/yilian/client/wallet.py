@@ -2,7 +2,7 @@
 
 The secret makes a key of its own for each case, so that two cases of one patient share nothing. Institutions seal their
 subject keys to the wallet's X25519 key; with them the wallet alone can list what stands in the catalogue about the
-patient, at every institution. Source: release.md section 2.
+patient, at every institution.
 """
 
 from __future__ import annotations

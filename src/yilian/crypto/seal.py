@@ -1,4 +1,4 @@
-"""Seal a record of any size in constant memory, and open it again; `design/release.md` section 3.
+"""Seal a record of any size in constant memory, and open it again; spec/release.md, Sealed record.
 
 STREAM over AES-256-GCM: nonce = 7 random bytes ‖ 4-byte counter ‖ last flag; the header is bound to every segment.
 AES-GCM commits to no key (one ciphertext can be built that opens under two): `key_check` in the header does.

@@ -1,6 +1,6 @@
-"""Judge one operation: the fixed order of checks (kernel.md); `running.py` then runs its contract and consequences.
+"""Judge one operation in the fixed order of spec/judging.md; `running.py` then runs its contract and consequences.
 
-The numbers in the comments are those of the table in kernel.md; check 1 (idempotency) is the machine's.
+The numbers in the comments are those of the table in spec/judging.md; check 1 (idempotency) is the machine's.
 """
 
 from __future__ import annotations

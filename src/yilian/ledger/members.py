@@ -21,7 +21,7 @@ DisplayName = Annotated[str, Meta(min_length=1, max_length=80)]
 
 
 class InstitutionKind(StrEnum):
-    """What an institution is (workflows.md 0.6); decides which roles its people may hold."""
+    """What an institution is; decides which roles its people may hold."""
 
     HOSPITAL = "hospital"
     COMMUNITY_CENTRE = "community_centre"
@@ -90,7 +90,7 @@ class HeldBy(StrEnum):
 
 
 class MemberState(StrEnum):
-    """States of a member (workflows.md 1.4)."""
+    """States of a member."""
 
     INVITED = "invited"
     ACTIVE = "active"
@@ -102,7 +102,7 @@ class MemberState(StrEnum):
 
 
 class KeyState(StrEnum):
-    """States of a key (workflows.md 1.4); a key past its end is simply not valid."""
+    """States of a key; a key past its end is simply not valid."""
 
     ACTIVE = "active"
     ROTATED = "rotated"
@@ -154,7 +154,7 @@ ROLES_OF_KIND: Mapping[InstitutionKind, tuple[Role, ...]] = {
     InstitutionKind.QC_CENTRE: (Role.QC_OFFICER,),
     InstitutionKind.HOSTING: (),
 }
-"""Roles besides OFFICER, which every kind has (workflows.md 0.6)."""
+"""Roles besides OFFICER, which every kind has."""
 
 
 class Member(Case, frozen=True, kw_only=True):
@@ -252,7 +252,7 @@ LIVING = (MemberState.ACTIVE, MemberState.SUSPENDED, MemberState.LEAVING)
 
 
 def may_hold(kind: InstitutionKind, role: Role) -> bool:
-    """Say whether people of this kind of institution may hold this role (workflows.md 0.6)."""
+    """Say whether people of this kind of institution may hold this role."""
     return role == Role.OFFICER or role in ROLES_OF_KIND[kind]
 
 

@@ -1,4 +1,4 @@
-"""What a workflow is: a table of rows and pure functions (design/kernel.md).
+"""What a workflow is: a table of rows and pure functions; docs/develop/kernel.md teaches it.
 
 A row says who may move which case from where to where, and when; `registry.py` binds each row to the function of the
 same name in the workflow's `contract.py`. Everything that a contract may use stands in this module and in `cases.py`.
@@ -32,7 +32,7 @@ class RefusalCode(IntEnum):
 
 
 class KernelRefusal(RefusalCode):
-    """Refusals by the kernel itself, in the order of its checks (kernel.md)."""
+    """Refusals by the kernel itself, in the order of its checks (spec/judging.md)."""
 
     OP_ID_REUSED = 1
     NOT_PERMITTED = 2

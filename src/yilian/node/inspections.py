@@ -1,6 +1,6 @@
 """A custodian's answer to an inspection: one statutory grant for each own entry that was asked for, till it is over.
 
-Source: workflows.md 4.4 (`inspection.request_content`) and 0.7. One grant an entry, so that no list on the ledger says
+It answers `inspection.request_content`. One grant an entry, so that no list on the ledger says
 which entries are of one patient. The id of a grant follows from inspection and entry: asked twice, it is issued once.
 """
 

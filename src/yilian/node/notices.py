@@ -1,4 +1,4 @@
-"""What this node says to others directly, beside an operation that it is about to send (release.md section 4).
+"""What this node says to others directly, beside an operation that it is about to send.
 
 One row a command. Nobody waits for a notice and nothing depends on it: the block says the same, a little later. Since a
 notice cannot be taken back, it goes out only where the signers of the operation look as the ledger wants them.

@@ -1,7 +1,7 @@
 """Every state × command × signers × position × version × time × suspension of a case type, against its table.
 
-The expected refusal is computed here, from the rows alone and in the order of kernel.md, and compared with what the
-kernel answers. What the kernel lets pass to the contract is the legal set; it is compared with a frozen list in
+The expected refusal is computed here, from the rows alone and in the order of spec/judging.md, and compared with what
+the kernel answers. What the kernel lets pass to the contract is the legal set; it is compared with a frozen list in
 `spec/`, so that a wrong table cannot agree with itself.
 """
 

@@ -1,4 +1,4 @@
-"""The exchange of release.md section 4 between two institutions over real sockets and mutual TLS."""
+"""The exchange between two institutions over real sockets and mutual TLS."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ WAS_ONE_SIDED = "WAS_ONE_SIDED"
 MAX_CONTENT = 256
 Content = Annotated[tuple[EntryId, ...], Meta(min_length=1, max_length=64)]
 NamedGrants = Annotated[tuple[CaseId, ...], Meta(max_length=64)]
-"""Grants that custodians issued on this inspection; the ending command names them (workflows.md 0.7)."""
+"""Grants that custodians issued on this inspection; the ending command names them."""
 
 
 class DisclosureState(StrEnum):

@@ -1,6 +1,6 @@
 """The auditor's questions, answered from the read model: who got what, a case in order, what only one side has.
 
-"Who got what, when, granted by whom, in what scope, delivery n of N, passed on to whom" (workflows.md 4.9). Nothing
+"Who got what, when, granted by whom, in what scope, delivery n of N, passed on to whom". Nothing
 here opens a record or names a patient: all of it stands on the ledger.
 """
 

@@ -1,6 +1,6 @@
 """Disclosure events (IHE BALP) of both sides of a use: kept sealed at home, committed to on the ledger.
 
-Source: IHE BALP 1.1, PrivacyDisclosure.Source and .Recipient; workflows.md 0.8 and 4.6. `X-Request-Id` ties both sides:
+Source: IHE BALP 1.1, PrivacyDisclosure.Source and .Recipient. `X-Request-Id` ties both sides:
 the operation id of the `use.reserve`.
 """
 

@@ -1,4 +1,4 @@
-"""Who may move disclosure pairs, inspections and papers, from where to where, and when. Source: workflows.md 4.4."""
+"""Who may move disclosure pairs, inspections and papers, from where to where, and when."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Open and verify sealed records: one's own, received copies, patients' summaries, files as received.
 
 Nothing is given that was not proven: the key by `key_check`, every segment and the root, and for what stands in the
-catalogue the commitment of the ledger. Source: release.md section 3.
+catalogue the commitment of the ledger. Source: spec/release.md, Sealed record and Commitment.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Challenges off the ledger: the custodian shows one ciphertext segment an entry, the challenger checks it.
 
-The value of the challenge picks the segment; neither side could choose it (workflows.md 2.4). The signed message holds
+The value of the challenge picks the segment; neither side could choose it. The signed message holds
 headers, paths and the hash of each segment; its digest is the answer on the ledger. The segments travel beside it.
 """
 

@@ -3,7 +3,7 @@
 Blob and vault row are durable before `catalog.publish` is sent; a row that is PREPARED still has to land, and is sent
 again with the same bytes until it does. Records are published in the order of their entry ids: these are hashes, so it
 is a random order over patients, and stays one however the work is cut.
-Source: release.md sections 2, 3, 6; workflows.md 2.3.
+Source: spec/release.md, Sealed record and Commitment.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ recipient, with a number of deliveries; it relies on a consent or on another law
 which the ledger itself delivers the last part of the key. An emergency access asks afterwards: the patient is told, and
 others review. Patients sign with a key of their own or through the home that holds the paper; only custodians grant.
 
-Source: design/release.md; IHE PCF 1.1 (policies), FHIR R4 Consent, GB/T 39725-2020 (levels).
+Source: spec/release.md; IHE PCF 1.1 (policies), FHIR R4 Consent, GB/T 39725-2020 (levels).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Put a consent for treatment to a patient, and sign it as the home that holds the paper.
 
 What is asked is narrow: one receiver over the referrer's records, and the referrer over the receiver's results; purpose
-TREAT, no onward transfer, at most a year. Source: workflows.md 0.5, 3.4, 3.5; release.md section 2.
+TREAT, no onward transfer, at most a year.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The arithmetic of deliveries: what is available, what returns and to whom, what a narrower budget leaves.
 
-Law: masks published − forgiven ≤ N of the root, under any interleaving of all steps. Source: release.md section 4.
+Law: masks published − forgiven ≤ N of the root, under any interleaving of all steps. Source: spec/release.md, Count.
 """
 
 from __future__ import annotations

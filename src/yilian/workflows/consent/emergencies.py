@@ -1,4 +1,4 @@
-"""The steps of an emergency access: only the custodian grants, others review. Source: release.md section 5."""
+"""The steps of an emergency access: only the custodian grants, others review."""
 
 from __future__ import annotations
 

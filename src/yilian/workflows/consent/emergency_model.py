@@ -1,4 +1,4 @@
-"""Emergency access (break-glass): states, fields, commands. Source: workflows.md 3.4, release.md section 5."""
+"""Emergency access (break-glass): states, fields, commands."""
 
 from __future__ import annotations
 

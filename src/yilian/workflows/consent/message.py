@@ -1,4 +1,4 @@
-"""The signed message M of a release: form, making, and every check of a recipient (release.md section 4, steps 2, 3).
+"""The signed message M of a release: form, making, and every check of a recipient (spec/release.md).
 
 M is a COSE_Sign1 by the custodian's gateway key over who, to whom, under which grant and for which one-time key, and
 for each entry a masked data key and a slip. The slip (salt, true level, content type, true size) opens with the data

@@ -1,4 +1,4 @@
-"""Consents, grants and uses: states, fields, commands, refusals. Source: workflows.md chapter 3, release.md.
+"""Consents, grants and uses: states, fields, commands, refusals. Source: spec/release.md, Use.
 
 The tables stand in `tables.py`, parameters in `parameters.py`, the policy in `policy.py`, emergencies in
 `emergency_model.py`.
@@ -78,7 +78,7 @@ class UseState(StrEnum):
 
 
 class Basis(StrEnum):
-    """The lawful basis of a grant (workflows.md 0.7); it says who may issue it and for which purposes."""
+    """The lawful basis of a grant; it says who may issue it and for which purposes."""
 
     CONSENT = "CONSENT"
     TREATMENT = "TREATMENT"
@@ -219,7 +219,7 @@ class Grant(Case, frozen=True, kw_only=True):
 
 
 class Use(Case, frozen=True, kw_only=True):
-    """One reservation, and what became of it (release.md section 4)."""
+    """One reservation, and what became of it (spec/release.md, Use)."""
 
     grant: CaseId
     custodian: InstitutionId

@@ -1,4 +1,4 @@
-"""The limits and durations of consent, with their defaults. Source: workflows.md 3.5."""
+"""The limits and durations of consent, with their defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipient's side of a release: ask, check, reserve, open, confirm or dispute (release.md 4, steps 1, 3, 5).
+"""The recipient's side of a release: ask, check, reserve, open, confirm or dispute (spec/release.md, Use).
 
 `begin` brings ciphertext and M here and drafts the reservation that a physician signs; `finish` sends it, waits until
 the ledger has delivered, and `conclude` opens. Every step is durable before the next, and can be done again.

@@ -1,4 +1,4 @@
-"""The custodian's side of a release: messages M made, reservations answered (release.md section 4, steps 2 and 4).
+"""The custodian's side of a release: messages M made, reservations answered (spec/release.md, Use).
 
 Only the custodian knows whose records these are and which are of level 5, so only here can that be judged.
 """

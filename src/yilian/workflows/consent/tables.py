@@ -1,4 +1,4 @@
-"""The tables of consent, grant, use and emergency access: who may move what, when. Source: workflows.md 3.4."""
+"""The tables of consent, grant, use and emergency access: who may move what, when."""
 
 from __future__ import annotations
 

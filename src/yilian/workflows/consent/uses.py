@@ -1,4 +1,4 @@
-"""The steps of a use: reserve, deliver, confirm; a fair exchange in which the ledger itself delivers (release.md 4)."""
+"""The steps of a use: reserve, deliver, confirm; a fair exchange in which the ledger delivers (spec/release.md)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Who: OFFICER of every member (ballots, keys of its own people), any member's node (time-outs, applying what was
 approved), a regulator's INSPECTOR with a SECOND_OFFICER (revocation of keys), NEWCOMER (joining, nothing else).
-Source: the members' constitution; roles and defaults after workflows.md chapter 1 of the project's design.
+Source: the members' constitution.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from yilian.values import DAY, unix_millis
 
 
 def default_constitution(*, admit_delay: int = 3 * DAY, voting_period: int = 14 * DAY) -> Constitution:
-    """Give the rule table of workflows.md 1.5; both periods in milliseconds.
+    """Give the rule table of a new network; both periods in milliseconds.
 
     A demo's constitution may let an admission apply at once (`admit_delay` 0). That an OFFICER key may lie on a node
     is a parameter, `governance.officer_key_on_node`.

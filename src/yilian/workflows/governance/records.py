@@ -82,7 +82,7 @@ Action = Admit | Suspend | Reinstate | Remove | ParameterChange | RuleChange
 """What a proposal would do; the tag is the name of the action."""
 MEMBER_ACTIONS = (Suspend, Reinstate, Remove)
 TWO_THIRDS_ACTIONS = ("member.admit", "member.remove", "rule.change")
-"""Rules whose quorum never falls below 2/3: whoever admits could outvote the rest later (law of workflows.md 1.5)."""
+"""Rules whose quorum never falls below 2/3: whoever admits could outvote the rest later."""
 
 
 class Proposal(Case, frozen=True, kw_only=True):

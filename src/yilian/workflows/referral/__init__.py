@@ -2,7 +2,7 @@
 
 Every step is timed and on record, the records stay with their custodian until the receiver has accepted, and the loop
 is closed by a result. Who: physicians and nodes of the referring and the receiving institution, and the patient.
-Source: workflows.md chapter 5; FHIR R4 ServiceRequest and Task; WS/T 500-2016.
+Source: FHIR R4 ServiceRequest and Task; WS/T 500-2016.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The request holds the patient as registered, a ServiceRequest, the screening as a RiskAssessment with rule, version and
 class, and what belongs to no encounter; the result holds the patient and a Composition. None of it is on the ledger.
-Source: workflows.md 5.3, 5.6; FHIR R4 ServiceRequest, RiskAssessment, Composition.
+Source: FHIR R4 ServiceRequest, RiskAssessment, Composition.
 """
 
 from __future__ import annotations

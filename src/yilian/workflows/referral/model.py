@@ -1,4 +1,4 @@
-"""What a referral is: its states, fields, commands, refusals and parameters (workflows.md 5.3 to 5.5, 5.8)."""
+"""What a referral is: its states, fields, commands, refusals and parameters."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Direction(StrEnum):
 
 
 class Urgency(StrEnum):
-    """How soon the receiver must decide (workflows.md 5.5)."""
+    """How soon the receiver must decide."""
 
     EMERGENCY = "emergency"
     URGENT = "urgent"
@@ -159,7 +159,7 @@ class Create(Command, frozen=True, kw_only=True):
     deliveries: Deliveries
     view_until: UnixMillis
     patient: Patient
-    """Of this case alone: a fresh case key, or the home that holds the paper (workflows.md 0.5)."""
+    """Of this case alone: a fresh case key, or the home that holds the paper."""
 
 
 class OpenDown(Command, frozen=True, kw_only=True):
@@ -291,7 +291,7 @@ PARAMETERS = (
     ParameterSpec(name="referral.grades", words=("primary", "secondary", "tertiary")),
     ParameterSpec(name="referral.result_classes", words=("C0045", "C0053")),
 )
-"""Times in milliseconds (workflows.md 5.5).
+"""Times in milliseconds.
 
 `relations`: allowed pairs `from:to` of kinds of institution, such as `community_centre:hospital`; empty = all.
 `grades`: grades of members from the lowest to the highest; one outside the list has no rank, so any direction fits it.

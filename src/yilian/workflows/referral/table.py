@@ -1,4 +1,4 @@
-"""The table of a referral: who may move it from where to where, and when (workflows.md 5.4)."""
+"""The table of a referral: who may move it from where to where, and when."""
 
 from __future__ import annotations
 
