@@ -10,9 +10,11 @@ from yilian.demo.consortium import REGULATOR
 from yilian.demo.faces import wait_until
 from yilian.demo.stage import Stage
 from yilian.demo.supervising import check_a_paper
-from yilian.demo.telling import INDENT, short
+from yilian.demo.telling import short
+from yilian.web.kit.text import words
 
 CHINA = timezone(timedelta(hours=8))
+CONSENT = "yilian.workflows.consent"
 MOST_ROWS = 4
 REST_S = 120.0
 _PENDING_USES = ("reserved", "delivered")
@@ -48,7 +50,7 @@ def ask(stage: Stage) -> None:
             tell.say("who", entry=short(shown[name]))
             rows = inspector.get("/v1/audit/who", entry=shown[name])["rows"]
             for row in rows[:MOST_ROWS]:
-                tell.line(f"{' ' * INDENT}{_row(stage, row)}")
+                tell.under(_row(stage, row))
     if "referral" in shown:
         (course,) = inspector.get(f"/v1/audit/case/{shown['referral']}")["rows"]
         steps = course["steps"]
@@ -77,8 +79,7 @@ def _row(stage: Stage, row: dict[str, Any]) -> str:
         "time": _time(row["delivered_at"]),
         "recipient": stage.name_of(row["recipient"]),
         "granter": stage.name_of(row["granted_by"]),
-        "basis": scope["basis"],
-        "purpose": scope["purpose"],
+        "why": stage.tell.join(_why(stage, scope)),
         "ends": _time(scope["ends"])[:10],
         "first": _numbers(row["first_number"], row["last_number"]),
         "allowed": row["allowed"],
@@ -87,12 +88,19 @@ def _row(stage: Stage, row: dict[str, Any]) -> str:
     return stage.tell.words("story", "who_row", values)
 
 
+def _why(stage: Stage, scope: dict[str, Any]) -> list[str]:
+    """Give basis and purpose in words, once where these are the same."""
+    return list(
+        dict.fromkeys(words(CONSENT, stage.tell.language, "values", scope[name]) for name in ("basis", "purpose"))
+    )
+
+
 def _numbers(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
 def _time(millis: int) -> str:
-    return f"{datetime.fromtimestamp(millis / 1000, UTC).astimezone(CHINA):%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.fromtimestamp(millis / 1000, UTC).astimezone(CHINA):%Y-%m-%d %H:%M:%S+08}"
 
 
 def _any(stage: Stage, kind: str, states: Sequence[str]) -> bool:

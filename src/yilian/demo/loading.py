@@ -11,7 +11,7 @@ from yilian.crypto.suite import sha256
 from yilian.demo.consortium import COMMUNITIES, CUSTODIANS, Place, mapping, organisations
 from yilian.demo.residents import generate
 from yilian.demo.stage import Stage
-from yilian.demo.telling import INDENT
+from yilian.web.kit.text import mapping_line
 
 MOST_LINES = 12
 _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
@@ -79,7 +79,7 @@ def _tell_mapping(stage: Stage, figures: dict[str, Any]) -> None:
     lines = figures["mapping"]
     stage.tell.say("mapped")
     for line in lines[:MOST_LINES]:
-        stage.tell.line(f"{' ' * INDENT}{line}")
+        stage.tell.under(mapping_line(line, stage.tell.language))
     if len(lines) > MOST_LINES:
         stage.tell.detail("mapped_more", count=len(lines) - MOST_LINES)
 

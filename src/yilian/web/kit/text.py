@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -25,3 +26,12 @@ def words(package: str, language: Language, *path: str) -> str:
         found = found.get(part, {}) if isinstance(found, Mapping) else {}
     said = found.get(language) if isinstance(found, Mapping) else None
     return said if isinstance(said, str) else path[-1]
+
+
+def mapping_line(line: str, language: Language) -> str:
+    """Say a line of an import's mapping, organisation → institution, in a language."""
+    if language == "zh":
+        for rule, said in (("explicit", "按对照表"), ("by kind", "按机构类别"), ("none", "无归属")):
+            line = re.sub(rf"\[{rule}, (\d+) encounters\]$", rf"[{said}，\1 次就诊]", line)
+        return line.replace("→ (none: its encounters are skipped)", "→（不属于任何机构，就诊略过）")
+    return re.sub(r", 1 encounters\]$", ", 1 encounter]", line)
