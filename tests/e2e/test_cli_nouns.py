@@ -120,6 +120,19 @@ def test_json_of_an_import_says_that_nothing_is_new_the_second_time(run: Run, im
     assert again.json["files_known"] == RESIDENTS
 
 
+def test_an_import_that_nothing_came_of_says_why_and_does_not_end_as_done(run: Run, files: Path) -> None:
+    (files / "empty").mkdir(exist_ok=True)
+    (files / "torn.json").write_text('{"resourceType": "Bundle", "type": "coll')
+
+    empty = run("record", "import", "empty", "--as", "centre-data-officer")
+    torn = run("record", "import", "torn.json", "--as", "centre-data-officer")
+    again = run("record", "import", "torn.json", "--as", "centre-data-officer")
+
+    assert (empty.code, "no FHIR file lies in empty" in empty.err) == (3, True)
+    assert (torn.code, "skipped: input 1 Bundle: " in torn.err) == (2, True)
+    assert (again.code, again.err) == (2, torn.err)
+
+
 def _an_entry(run: Run) -> str:
     """Give an entry that came from the input; what the story published itself is newer."""
     listed = run("record", "list", "--mine", "--limit", "200", "--json", "--as", "centre-physician")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from yilian.cli.access import As, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key
-from yilian.cli.output import coded, is_json, note, progress, say, show, table
+from yilian.cli.output import coded, is_json, language, note, progress, say, show, table
 from yilian.cli.steps import (
     HOME,
     CaseArgument,
@@ -24,6 +24,7 @@ from yilian.cli.steps import (
     short,
 )
 from yilian.errors import NotFoundError, SettingsError, VerificationError
+from yilian.web.kit.text import mapping_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,6 +72,10 @@ def import_(
             done = client.wait_for_job(job["job_id"], lambda figures: told(_done(figures)))
     figures = done["progress"]
     _show_import(figures)
+    if not figures["files"]:
+        raise NotFoundError(f"no FHIR file lies in {path}, expected .json, .json.gz or an archive: name another folder")
+    if figures["broken"] and not any(figures[name] for name in ("patients", "homeless", "others", "files_known")):
+        raise SettingsError("nothing in it could be read, expected FHIR R4 bundles: see why each was skipped")
     if figures["residents"]:
         hint(who, "screen", as_=colleague(who, _slug(who), "physician"))
 
@@ -258,9 +263,20 @@ def _show_import(figures: Json) -> None:
         show(figures)
         return
     for line in figures.get("mapping", ()):
-        note(str(line))
+        note(mapping_line(str(line), language()))
     for one in figures.get("broken", ()):
-        note(say("已跳过：", "skipped: ") + f"#{one['position']} {one['entry']} {one['element']}: {one['reason']}")
+        entry = "" if one["entry"] < 0 else say(f"第 {one['entry'] + 1} 条 ", f"entry {one['entry'] + 1} ")
+        place = say(f"第 {one['position'] + 1} 份输入 ", f"input {one['position'] + 1} ")
+        note(say("已跳过：", "skipped: ") + f"{place}{entry}{one['element']}".rstrip() + f": {one['reason']}")
+    others = sum(figures.get("others", {}).values())
+    if others:
+        verb = "is" if others == 1 else "are"
+        note(
+            say(
+                f"另有 {others} 次就诊属于其他机构，未收。",
+                f"{others} of the encounters {verb} others' and left to them.",
+            )
+        )
     hidden = {"mapping", "broken", "others"}
     show({name: value for name, value in figures.items() if name not in hidden})
 

@@ -2,7 +2,6 @@
 
 The file stays in the vault as received; others' encounters are counted and skipped; what belongs to no encounter stays
 with the patient's home. Everything can be cut at any moment and started again: what is there already is passed over.
-Source: issue 3 item 7; release.md section 6; workflows.md 2.3.
 """
 
 from __future__ import annotations
@@ -48,7 +47,8 @@ class ImportReport(msgspec.Struct, kw_only=True):
     """What an import did; numbers, and places of what was broken. `others`: encounters skipped, by institution.
 
     `records` are new, `replaced` had other bytes before, `unchanged` were here already, `withheld` are withdrawn or
-    erased here and stay so. `files_known` were imported whole before and not read again.
+    erased here and stay so. `files_known` were imported whole before and not read again; a file of which nothing could
+    be read never is.
     """
 
     files: int = 0
@@ -127,7 +127,7 @@ def run_import(
         work.take_all(fresh, mapping, bundles)
     work.publish()
     if not work.done.refused:
-        mark_imported(host, [found for _, found in fresh])
+        mark_imported(host, [found for _, found in fresh if found.digest not in work.unread])
     work.done.seconds = round(time.monotonic() - began, 3)
     return work.done
 
@@ -148,6 +148,7 @@ class _Import:
         self.host = host
         self.table = table
         self.done = ImportReport()
+        self.unread: set[bytes] = set()
         self._report = report
         self._batch = batch
         self._limits = limits
@@ -178,12 +179,16 @@ class _Import:
         began, position = time.monotonic(), 0
         with ThreadPoolExecutor(1, thread_name_prefix="import-seal") as sealer:
             for file, found in files:
+                broken = read = 0
                 for item in self._bundles(file):
                     self._take(item, position, found.digest, institutions)
+                    broken, read = broken + isinstance(item, BrokenInput), read + isinstance(item, PatientBundle)
                     position += 1
                     self._tell("seal", position, bundles, began)
                     if self._is_full():
                         self._hand_over(sealer)
+                if broken and not read:
+                    self.unread.add(found.digest)
             self._hand_over(sealer)
             self._settle()
         self.done.others = dict(sorted(self._others.items()))

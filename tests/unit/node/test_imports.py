@@ -146,6 +146,16 @@ def test_a_broken_file_is_named_by_its_place_and_harms_no_other(
     assert report.figures()["broken"][0]["reason"] == broken.reason
 
 
+def test_a_file_of_which_nothing_could_be_read_is_named_again_by_the_next_import(
+    records_node: Node, organisation_table: OrganisationTable, resident_files: Path
+) -> None:
+    (resident_files / "resident-00000.json").write_text('{"resourceType": "Bundle", "type": "coll', encoding="utf-8")
+    first = _import(records_node, "centre", resident_files, organisation_table)
+    again = _import(records_node, "centre", resident_files, organisation_table)
+    assert again.files_known == again.files - 1
+    assert [one.reason for one in again.broken] == [one.reason for one in first.broken]
+
+
 def test_what_belongs_to_no_encounter_stays_with_the_home(
     records_node: Node, organisation_table: OrganisationTable, resident_files: Path
 ) -> None:
