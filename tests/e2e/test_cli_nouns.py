@@ -166,6 +166,25 @@ def test_an_empty_id_and_an_unknown_member_are_said_as_such(run: Run) -> None:
     assert (nowhere.code, "no member is called nowhere" in nowhere.err) == (3, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("record step nosuch", 2, "nosuch is no command"),
+        ("referral list --state nosuch", 2, "nosuch is no state of a referral, expected one of requested, "),
+        ("network key register --label x --role king", 2, "king is no role of a person"),
+        ("network vote abcdef", 3, "no id begins with abcdef"),
+        ("network propose suspend --member nowhere", 3, "no member is called nowhere"),
+        ("network propose suspend", 2, "no member is named"),
+    ],
+)
+def test_a_word_that_names_nothing_is_said_with_what_could_stand_there(
+    run: Run, words: str, code: int, said: str
+) -> None:
+    ran = run(*words.split(), "--as", "centre-officer")
+
+    assert (ran.code, said in ran.err) == (code, True), ran.err
+
+
 def test_percents_are_listed_with_one_decimal(run: Run, imported: None) -> None:
     run("screen", "--north", "--urban", "--as", "centre-physician")
     listed = run("screen", "list", "--limit", "1", "--as", "centre-physician")

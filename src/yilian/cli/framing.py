@@ -45,9 +45,7 @@ def translate(command: Any) -> None:  # noqa: ANN401 - typer keeps its command t
 
 
 def frame_help() -> None:
-    """Say the titles of help pages in 中文 where that is the language, and fold lines that have no blanks."""
-    if language() != "zh":
-        return
+    """Fold long words and lines without blanks on help pages, which say their titles in the language of the call."""
     from rich.table import Table
     from rich.text import Text
     from typer import rich_utils
@@ -61,7 +59,7 @@ def frame_help() -> None:
     def flowing(items: Iterable[Text]) -> Text:
         return Text(" ", overflow="fold").join(items)
 
-    vars(rich_utils).update(_TITLES, Table=Folding, Columns=flowing)
+    vars(rich_utils).update(_TITLES if language() == "zh" else {}, Table=Folding, Columns=flowing)
 
 
 def usage_error(message: str, command: str) -> SettingsError:

@@ -157,7 +157,9 @@ def _run(given: list[str]) -> int:
     try:
         result = app(given, prog_name="yilian", standalone_mode=False)
     except typer.Abort:
-        return INTERRUPTED
+        if sys.stdin.isatty():
+            return INTERRUPTED
+        raise SettingsError("stdin ended, expected the answer to a question: pipe it, or use a terminal") from None
     except TyperException as error:
         if message := error.format_message():
             context = getattr(error, "ctx", None)

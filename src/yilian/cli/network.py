@@ -20,7 +20,7 @@ from yilian.cli.access import (
 )
 from yilian.cli.output import SHORT, coded, is_json, note, say, show, table
 from yilian.errors import SettingsError
-from yilian.ledger.members import HeldBy
+from yilian.ledger.members import HeldBy, Role
 
 if TYPE_CHECKING:
     from yilian.ledger.cases import Command
@@ -82,7 +82,7 @@ def found(
             "access_files": [str(file) for file in made.access_files],
         }
     )
-    note(say("下一步：", "next: ") + f"yilian node start --home {home}")
+    _next(say("下一步：", "next: ") + f"yilian node start --home {home}")
 
 
 @app.command(
@@ -127,7 +127,8 @@ def invite(
     store_private(file.absolute(), invitation)
     proposal = answer["case_id"]
     show({"proposal": proposal, "institution": asked.owner.hex(), "invitation": str(file)})
-    note(say("下一步：每个成员的管理员 ", "next: every member's officer runs ") + f"yilian network vote {proposal}")
+    said = say("下一步：每个成员的管理员 ", "next: every member's officer runs ")
+    _next(f"{said}yilian network vote {proposal[:SHORT]} --as OFFICER")
 
 
 @app.command(
@@ -199,7 +200,7 @@ def members(*, home: HomeOption = _HOME) -> None:
 def propose(
     what: Annotated[str, typer.Argument(help="suspend, reinstate, remove, parameter")],
     *,
-    member: Annotated[str, typer.Option(help=say("成员编号（十六进制）。", "Id of the member, hex."))] = "",
+    member: Annotated[str, typer.Option(help=say("成员的简称、名称或编号。", "The member: name or id."))] = "",
     reason: Annotated[str, typer.Option(help=say("理由代码。", "Code of the reason."))] = "unspecified",
     name: Annotated[str, typer.Option(help=say("参数名。", "Name of the parameter."))] = "",
     number: Annotated[int, typer.Option(help=say("参数值。", "Number of the parameter."))] = 0,
@@ -221,12 +222,12 @@ def propose(
     if what == "parameter":
         action = ParameterChange(name=name, number=number, words=())
     elif what in member_actions:
-        action = member_actions[what](institution=_institution(member), reason=reason)
+        action = member_actions[what](institution=_institution(member, as_, home), reason=reason)
     else:
         raise SettingsError(f"{what} cannot be proposed here: choose suspend, reinstate, remove or parameter")
     answer = _act(_Who(as_, home, key_file, key_passphrase_file), ProposalOpen(action=action))
     show(answer)
-    note(say("下一步：", "next: ") + f"yilian network vote {answer['case_id']}")
+    _next(say("下一步：", "next: ") + f"yilian network vote {answer['case_id'][:SHORT]} --as OFFICER")
 
 
 @app.command(
@@ -234,7 +235,10 @@ def propose(
     + "\n\nExample: yilian network vote PROPOSAL --choice yes --as hospital-officer --home h"
 )
 def vote(
-    proposal: Annotated[str, typer.Argument(help=say("提案编号。", "Id of the proposal."))],
+    proposal: Annotated[
+        str,
+        typer.Argument(help=say("提案编号，可只写前 6 位以上。", "Id of the proposal; 6 or more digits are enough.")),
+    ],
     *,
     choice: Annotated[str, typer.Option(help="yes, no, abstain")] = "yes",
     as_: As = "",
@@ -256,7 +260,10 @@ def vote(
     + "\n\nExample: yilian network apply PROPOSAL --as centre-officer --home h"
 )
 def apply(
-    proposal: Annotated[str, typer.Argument(help=say("提案编号。", "Id of the proposal."))],
+    proposal: Annotated[
+        str,
+        typer.Argument(help=say("提案编号，可只写前 6 位以上。", "Id of the proposal; 6 or more digits are enough.")),
+    ],
     *,
     as_: As = "",
     home: HomeOption = _HOME,
@@ -279,7 +286,7 @@ def apply(
 def register(
     *,
     label: Annotated[str, typer.Option(help=say("标签，不可是姓名。", "Label; never the person's name."))],
-    role: Annotated[str, typer.Option(help=say("角色。", "Role."))],
+    role: Annotated[str, typer.Option(help=say("角色，如 physician。", "Role, such as physician."))],
     held_by: Annotated[
         HeldBy,
         typer.Option(
@@ -300,6 +307,7 @@ def register(
     from yilian.node.home import Home
     from yilian.node.joining import registration
 
+    _check_role(role)
     access = find_access(as_, home)
     person = {"label": label, "role": role, "held_by": held_by.value, "licence": licence}
     made = NodeControl(Home(home)).make_key(access.institution, person)
@@ -312,7 +320,9 @@ def register(
     + "\n\nExample: yilian network key revoke KEY_ID --reason lost --as centre-officer --home h"
 )
 def revoke(
-    key: Annotated[str, typer.Argument(help=say("密钥编号。", "Id of the key."))],
+    key: Annotated[
+        str, typer.Argument(help=say("密钥编号，可只写前 6 位以上。", "Id of the key; 6 or more digits are enough."))
+    ],
     *,
     reason: Annotated[str, typer.Option(help=say("理由代码。", "Code of the reason."))] = "unspecified",
     as_: As = "",
@@ -341,6 +351,7 @@ def _act(who: _Who, command: Command, case: str | None = None) -> dict[str, Any]
     body = to_json(command)
     access = find_access(who.name, who.home)
     with open_client(who.name, who.home) as client:
+        case = client.resolve(case) if case is not None else None
         answer: dict[str, Any]
         if access.held_by == HeldBy.NODE or word in _BY_NODE:
             answer = client.act("governance", word, body, case_id=case)
@@ -351,10 +362,21 @@ def _act(who: _Who, command: Command, case: str | None = None) -> dict[str, Any]
     return answer
 
 
-def _institution(text: str) -> Any:  # noqa: ANN401 - an InstitutionId
+def _check_role(role: str) -> None:
+    of_people = [one.value for one in Role if one not in {Role.NODE, Role.NEWCOMER, Role.PATIENT}]
+    if role not in of_people:
+        raise SettingsError(f"{role} is no role of a person, expected one of {', '.join(of_people)}: name one")
+
+
+def _next(text: str) -> None:
+    if not is_json():
+        note(text)
+
+
+def _institution(text: str, as_: str, home: Path) -> Any:  # noqa: ANN401 - an InstitutionId
     from yilian.values import institution_id
 
-    try:
-        return institution_id(bytes.fromhex(text))
-    except ValueError as error:
-        raise SettingsError(f"--member is {text!r} ({error}): give the 64 hex digits of `network members`") from error
+    if not text:
+        raise SettingsError("no member is named, expected --member: give a name or id of `network members`")
+    with open_client(as_, home) as client:
+        return institution_id(bytes.fromhex(client.institution(text)))

@@ -204,6 +204,7 @@ def show_cases(
     client: Client, kind: str, columns: Sequence[tuple[str, str]], *, limit: int, **query: object
 ) -> list[Json]:
     """List cases of a type as a table; columns name fields of the case, ids of members become names."""
+    _check_states(kind, query.get("state"))
     names = names_of(client)
     rows = list(client.pages("/v1/cases", most=limit, kind=kind, **query))
     if is_json():
@@ -331,6 +332,7 @@ def add_any_step(app: typer.Typer, workflow: str, example: str) -> None:
         key_passphrase_file: KeyPassphrase = None,
     ) -> None:
         fields = json_object(body)
+        _check_command(workflow, command)
         who = Who(as_, home, key_file, key_passphrase_file)
         with who.client() as client:
             refs = [client.resolve(one) for one in ref or ()]
@@ -340,6 +342,23 @@ def add_any_step(app: typer.Typer, workflow: str, example: str) -> None:
 
     text = say("执行流程表中的任一步骤。", "Take any step of the workflow's tables.")
     app.command("step", help=f"{text}\n\nExample: {example}")(step)
+
+
+def _check_command(workflow: str, command: str) -> None:
+    from yilian.workflows.registry import WORKFLOWS
+
+    known = {row.name for one in WORKFLOWS if one.name == workflow for case in one.cases for row in case.rows}
+    if command not in known:
+        raise SettingsError(f"{command} is no command, expected a word of `yilian workflow show {workflow}`: take one")
+
+
+def _check_states(kind: str, states: object) -> None:
+    from yilian.workflows.registry import WORKFLOWS
+
+    known = [str(state) for one in WORKFLOWS for case in one.cases if case.word == kind for state in case.states]
+    asked = states if isinstance(states, tuple) else ()
+    if unknown := [one for one in asked if one not in known]:
+        raise SettingsError(f"{unknown[0]} is no state of a {kind}, expected one of {', '.join(known)}: name one")
 
 
 def json_object(text: str) -> Json:
