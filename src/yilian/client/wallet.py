@@ -18,8 +18,8 @@ from msgspec import Meta
 from yilian import canonical
 from yilian.crypto.intl import Ed25519Signer, KeyPair, generate_x25519, hpke_unwrap, x25519_from_private
 from yilian.crypto.keyfile import open_with_passphrase, seal_with_passphrase
-from yilian.crypto.suite import framed, tagged_hash
-from yilian.crypto.tags import case_key_seed, entry_id, subject_tag
+from yilian.crypto.suite import tagged_hash
+from yilian.crypto.tags import case_key_seed, entry_id, subject_key_info, subject_tag
 from yilian.errors import ConflictError, NotFoundError, VerificationError
 from yilian.storage.disk import Disk, disk_errors
 from yilian.values import CaseId, Digest, EntryId, InstitutionId, OpId, case_id
@@ -27,7 +27,6 @@ from yilian.values import CaseId, Digest, EntryId, InstitutionId, OpId, case_id
 MAGIC = b"YLNWAL1\n"
 AHEAD: Final = 64
 """How many numbers past the last hit are looked up: publications that did not land leave gaps."""
-SUBJECT_KEY_TAG = "yilian/subject-key/v1"
 _AAD = b"yilian/wallet/v1\0"
 
 Found = Mapping[EntryId, object]
@@ -125,7 +124,7 @@ class Wallet:
         held = {(key.chain, key.custodian, key.year): key for key in self._content.keys}
         before = len(held)
         for custodian, year, wrapped in sealed:
-            info = framed(SUBJECT_KEY_TAG, chain, custodian, year.to_bytes(4, "big"))
+            info = subject_key_info(chain, custodian, year)
             key = hpke_unwrap(self._exchange.private_key, wrapped, info)
             held[chain, custodian, year] = HeldKey(chain=chain, custodian=custodian, year=year, key=key)
         self._content = msgspec.structs.replace(self._content, keys=tuple(held[name] for name in sorted(held)))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SECRET_SIZE: Final = 32
 ENTRY_TAG, CASE_KEY_TAG = "yilian/entry/v1", "yilian/case-key/v1"
+SUBJECT_KEY_TAG: Final = "yilian/subject-key/v1"
 
 
 def subject_tag(subject_key: bytes, j: int) -> Digest:
@@ -33,6 +34,11 @@ def subject_tag(subject_key: bytes, j: int) -> Digest:
 def entry_id(chain: Digest, custodian: InstitutionId, tag: Digest) -> EntryId:
     """Derive the id of an entry: a custodian's tag is used once by construction."""
     return values.case_id(tagged_hash(ENTRY_TAG, chain, custodian, tag))
+
+
+def subject_key_info(chain: Digest, custodian: InstitutionId, year: int) -> bytes:
+    """Give the HPKE `info` to which K(custodian, year), sealed to a wallet, is bound."""
+    return framed(SUBJECT_KEY_TAG, chain, custodian, year.to_bytes(4, "big"))
 
 
 def case_key_seed(wallet_secret: bytes, case_id: CaseId) -> bytes:

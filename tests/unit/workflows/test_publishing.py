@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from yilian.crypto.intl import generate_x25519
+from yilian.crypto.intl import generate_x25519, hpke_unwrap
 from yilian.crypto.tags import entry_id as derive_entry_id
-from yilian.crypto.tags import subject_tag
+from yilian.crypto.tags import subject_key_info, subject_tag
 from yilian.engine.gateway import Signed
 from yilian.errors import ConflictError, NotFoundError, Refused, SettingsError, VerificationError
 from yilian.ledger.members import Role
@@ -31,11 +31,9 @@ from yilian.workflows.catalog.opening import (
     open_copy,
     open_record,
     open_summary,
-    open_wallet_key,
     publish_file,
     register_wallet,
     verify_record,
-    wallet_keys,
 )
 from yilian.workflows.catalog.service import (
     Label,
@@ -263,20 +261,18 @@ def test_the_keys_in_a_wallet_enumerate_exactly_the_patients_entries(host: Host)
     one, other = _subject(host), _subject(host)
     entries = publish_records(host, [_record(one), _record(other), _record(one)])
     wallet = generate_x25519()
-    register_wallet(host, one, wallet.public_key)
-    (sealed,) = wallet_keys(host, one)
+    (sealed,) = register_wallet(host, one, wallet.public_key)
     chain = host.gateway.engine.chain
-    key = open_wallet_key(wallet.private_key, chain, sealed)
+    info = subject_key_info(chain, sealed.custodian, sealed.year)
+    key = hpke_unwrap(wallet.private_key, sealed.wrapped, info)
     found = [
         entry_id
         for j in range(64)
         if host.gateway.find(Entry, entry_id := derive_entry_id(chain, sealed.custodian, subject_tag(key, j)))
     ]
     assert sorted(found) == sorted([entries[0], entries[2]])
-    with pytest.raises(NotFoundError):
-        wallet_keys(host, other)
     with pytest.raises(VerificationError):
-        open_wallet_key(generate_x25519().private_key, chain, sealed)
+        hpke_unwrap(generate_x25519().private_key, sealed.wrapped, info)
 
 
 def test_an_event_of_yesterday_is_timely_and_one_of_three_days_ago_is_late(host: Host) -> None:

@@ -16,9 +16,10 @@ from typing import BinaryIO, cast
 import msgspec
 
 from yilian.crypto.commitment import Commitment, record_commitment
-from yilian.crypto.intl import hpke_unwrap, hpke_wrap
+from yilian.crypto.intl import hpke_wrap
 from yilian.crypto.seal import BlobReader, key_fits, new_data_key, new_salt, open_sealed, root_of_blob, seal, seal_bytes
-from yilian.crypto.suite import framed, sha256
+from yilian.crypto.suite import sha256
+from yilian.crypto.tags import subject_key_info
 from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
 from yilian.storage.port import BlobWriter
 from yilian.storage.vault.records import ReceivedFile, Record, RecordStatus, Summary
@@ -37,7 +38,6 @@ from yilian.workflows.catalog.service import (
 
 READ_SIZE = 1 << 20
 SMALL_FILE, SMALL_FILES = 8 << 20, 256
-SUBJECT_KEY_TAG = "yilian/subject-key/v1"
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,28 +269,6 @@ def register_wallet(ports: Ports, subject_ref: bytes, public_key: bytes) -> list
         wrapped = _wrap_keys(ports, subject_ref, public_key)
         ports.vault.subjects.put([msgspec.structs.replace(subject, wallet=public_key)])
     return wrapped
-
-
-def wallet_keys(ports: Ports, subject_ref: bytes) -> list[WalletKey]:
-    """Seal every subject key of a patient to the wallet of the registration; a new year's key is among them.
-
-    Raises:
-        NotFoundError: no such patient, or no wallet registered.
-    """
-    subject = ports.vault.subjects.get(subject_ref)
-    if subject.wallet is None:
-        raise NotFoundError("no wallet is registered for this patient: register its public key first")
-    return _wrap_keys(ports, subject_ref, subject.wallet)
-
-
-def subject_key_info(chain: Digest, custodian: InstitutionId, year: int) -> bytes:
-    """Give what a sealed subject key is bound to."""
-    return framed(SUBJECT_KEY_TAG, chain, custodian, year.to_bytes(4, "big"))
-
-
-def open_wallet_key(private_key: bytes, chain: Digest, sealed: WalletKey) -> bytes:
-    """Open a sealed subject key with the wallet's X25519 private key; VerificationError where it is another's."""
-    return hpke_unwrap(private_key, sealed.wrapped, subject_key_info(chain, sealed.custodian, sealed.year))
 
 
 def _wrap_keys(ports: Ports, subject_ref: bytes, public_key: bytes) -> list[WalletKey]:
