@@ -297,10 +297,10 @@ def main(arguments: list[str]) -> int:
 def _generate(name: str) -> None:
     sys.path.insert(0, str(ROOT / "tools"))
     from freeze_legal import SPEC  # noqa: PLC0415 - beside this file, not a package
-    from write_reference import write  # noqa: PLC0415
+    from write_reference import write  # noqa: PLC0415 - as above
 
-    from yilian.testing.exhaustive import CaseTypeCheck  # noqa: PLC0415
-    from yilian.workflows.registry import WORKFLOWS  # noqa: PLC0415
+    from yilian.testing.exhaustive import CaseTypeCheck  # noqa: PLC0415 - sees the folder just written
+    from yilian.workflows.registry import WORKFLOWS  # noqa: PLC0415 - as above
 
     workflow = importlib.import_module(f"yilian.workflows.{name}").WORKFLOW
     write(workflow)

@@ -55,8 +55,8 @@ class RunningNode:
 
     def __init__(self, node: Node, loop: asyncio.AbstractEventLoop) -> None:
         from yilian.node.peers import Peers  # noqa: PLC0415 - peers import the node's types
-        from yilian.node.projections import Projector  # noqa: PLC0415
-        from yilian.node.reactors import Reactors  # noqa: PLC0415
+        from yilian.node.projections import Projector  # noqa: PLC0415 - as above
+        from yilian.node.reactors import Reactors  # noqa: PLC0415 - as above
 
         self.node = node
         self._loop = loop

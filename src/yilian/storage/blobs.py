@@ -262,8 +262,8 @@ class LocalBlobWriter:
             UnavailableError: the disk is full or failed; what was appended is kept.
         """
         descriptor = self._open()
-        target = self._blobs._place(root)  # noqa: SLF001
-        disk = self._blobs._disk  # noqa: SLF001
+        target = self._blobs._place(root)  # noqa: SLF001 - a writer is a part of its store
+        disk = self._blobs._disk  # noqa: SLF001 - as above
         with disk_errors(f"blob {root.hex()}"):
             disk.sync(descriptor)
             disk.rename(self._path, target)
