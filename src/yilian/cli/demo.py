@@ -83,8 +83,8 @@ def demo(
 
 
 def _listen_to_signals() -> None:
-    """Let SIGTERM end the story as Ctrl-C does, the node with it; a shell's `&` must not make it deaf to Ctrl-C."""
-    for name in (signal.SIGINT, signal.SIGTERM):
+    """Let SIGTERM, and a terminal that closes, end story and node as Ctrl-C does; a shell's `&` changes nothing in it."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.default_int_handler)
 
 

@@ -39,6 +39,8 @@ def new(wallet: WalletArgument, *, passphrase_file: WalletPassphrase = None) -> 
 
     made = Wallet.create(wallet, wallet_passphrase(passphrase_file, confirm=True))
     show({"wallet": str(wallet), "exchange_key": made.exchange_key.hex()})
+    if is_json():
+        return
     note(
         say("下一步（由医护人员）：", "next (by the institution's staff): ")
         + f"yilian wallet register {wallet} --subject REF --as centre-physician"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from yilian.cli.output import say
+from yilian.cli import output
+from yilian.cli.output import is_json, say, table
 from yilian.cli.reference import page
 from yilian.errors import NotFoundError
 from yilian.web.kit.text import Language, words
@@ -18,7 +18,6 @@ app = typer.Typer(
     help=say("工作流：状态、谁可以做什么、拒绝。", "The workflows: states, who may do what, refusals."),
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help=say("以 JSON 输出结果。", "Print results as JSON."))]
 In = Annotated[
     str,
     typer.Option("--in", help=say("页面语言：zh 或 en，默认同 --lang。", "Language of the page: zh or en; as --lang.")),
@@ -26,7 +25,7 @@ In = Annotated[
 
 
 @app.command("list", help=say("列出各工作流。", "List the workflows.") + "\n\nExample: yilian workflow list")
-def list_(*, as_json: AsJson = False) -> None:
+def list_() -> None:
     """List the workflows."""
     rows = [
         {
@@ -37,8 +36,8 @@ def list_(*, as_json: AsJson = False) -> None:
         }
         for workflow in WORKFLOWS
     ]
-    if as_json:
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+    if is_json():
+        table(rows, ())
         return
     for row in rows:
         typer.echo(f"{row['name']:<12} {row['zh']} · {row['en']}")
@@ -55,4 +54,8 @@ def show(name: str, *, language: In = "") -> None:
         known = ", ".join(workflow.name for workflow in WORKFLOWS)
         raise NotFoundError(f"no workflow is called {name}: choose one of {known}")
     chosen: Language = "zh" if (language or say("zh", "en")) == "zh" else "en"
-    typer.echo(page(found[0], chosen), nl=False)
+    text = page(found[0], chosen)
+    if is_json():
+        output.show({"name": name, "language": chosen, "page": text})
+        return
+    typer.echo(text, nl=False)

@@ -68,6 +68,13 @@ def test_a_usage_error_is_said_in_the_language_of_the_user(
     assert capsys.readouterr().err == f"设置或参数有误：{said}\n"
 
 
+@pytest.mark.parametrize("words", [["workflow", "list"], ["workflow", "show", "audit"]])
+@pytest.mark.parametrize("before", [True, False])
+def test_the_workflows_are_told_as_json_too(capsys: pytest.CaptureFixture[str], words: list[str], before: bool) -> None:
+    assert main(["--json", *words] if before else [*words, "--json"]) == 0
+    assert "audit" in json.dumps(json.loads(capsys.readouterr().out))
+
+
 def test_a_usage_error_is_json_where_results_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--lang", "en", "--json", "record", "fetch"]) == 2
     assert (
