@@ -83,7 +83,7 @@ def demo(
 
 
 def _listen_to_signals() -> None:
-    """Let SIGTERM, and a terminal that closes, end story and node as Ctrl-C does; a shell's `&` changes nothing in it."""
+    """Let SIGTERM, and a terminal that closes, end story and node as Ctrl-C does, after a shell's `&` too."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.default_int_handler)
 

@@ -52,6 +52,13 @@ def screen(
             done = client.wait_for_job(job["job_id"], lambda figures: told(int(figures.get("done", 0))))
         figures = done["progress"]
         show(figures)
+        if north is None or urban is None:
+            note(
+                say(
+                    "China-PAR 需要 --north 或 --south、--urban 或 --rural；缺其所需即由 Framingham 判定。",
+                    "China-PAR needs --north or --south, and --urban or --rural; where one is missing, Framingham decides.",
+                )
+            )
         waiting = [one for one in client.get("/v1/screenings/risks", risk_class="high") if not one["referred"]]
         if waiting:
             number = len(waiting)
