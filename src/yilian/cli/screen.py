@@ -56,7 +56,7 @@ def screen(
             note(
                 say(
                     "China-PAR 需要 --north 或 --south、--urban 或 --rural；缺其所需即由 Framingham 判定。",
-                    "China-PAR needs --north or --south, and --urban or --rural; where one is missing, Framingham decides.",
+                    "China-PAR needs --north or --south, --urban or --rural; where one is missing, Framingham decides.",
                 )
             )
         waiting = [one for one in client.get("/v1/screenings/risks", risk_class="high") if not one["referred"]]
