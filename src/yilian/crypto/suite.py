@@ -61,6 +61,10 @@ class Signer(Protocol):
         ...
 
 
+# Ids, keys and digests are short; their lengths are written for every operation.
+_SIZES = tuple(size.to_bytes(8, "big") for size in range(65))
+
+
 def key_id_of(suite: SuiteId, public_key: PublicKey) -> KeyId:
     """Name a key: SHA-256("yilian/key/v1" ‖ suite byte ‖ public key)."""
     return values.key_id(_sha256(KEY_TAG + bytes((suite,)) + public_key).digest())
@@ -103,8 +107,8 @@ def framed(tag: str, *parts: bytes) -> bytes:
     """
     out = [tag.encode()]
     for part in parts:
-        out.append(len(part).to_bytes(8, "big"))
-        out.append(part)
+        size = len(part)
+        out += (_SIZES[size] if size < len(_SIZES) else size.to_bytes(8, "big"), part)
     return b"".join(out)
 
 

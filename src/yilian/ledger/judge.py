@@ -85,13 +85,14 @@ class Judge:
         # 6. position and signers of the row
         row = self._row_by_position(admitted, operation, persons, actor, case)
         # 7. suspension
-        if not row.while_suspended and actor.suspended:
+        suspended = actor.suspended
+        if suspended and not row.while_suspended:
             raise refusal(
                 KernelRefusal.MEMBER_SUSPENDED, f"a suspended member may not do {core.command}: ask for reinstatement"
             )
         # 8. deadlines
         flags = self._flags_by_time(row, case)
-        call = self._call(operation, actor, persons, case)
+        call = self._call(operation, actor, persons, case, suspended=suspended)
         if row.opens and row.id_of is None and core.case_id != call.new_id():
             raise refusal(KernelRefusal.NO_SUCH_CASE, f"a new case here has the id {call.new_id().hex()}: derive it")
         # 9. references
@@ -213,7 +214,10 @@ class Judge:
     ) -> Row:
         for row, alternatives in admitted:
             for one in alternatives:
-                if _stands(one, operation, persons, actor, case, opens=row.opens):
+                # whoever opens a case with the gateway key alone takes the position
+                if (case is None and one.kind == "node" and one.position != CASE) or _stands(
+                    one, operation, persons, actor, case, opens=row.opens
+                ):
                     return row
         roles = tuple(person.role for person in persons) or (actor.role,)
         raise refusal(
@@ -258,14 +262,22 @@ class Judge:
                     f"{counts[index]} {declared.case_type} named, {declared.at_least} to {declared.at_most} expected",
                 )
 
-    def _call(self, operation: Operation, actor: Actor, persons: tuple[Person, ...], case: Found[Any] | None) -> Call:
+    def _call(
+        self,
+        operation: Operation,
+        actor: Actor,
+        persons: tuple[Person, ...],
+        case: Found[Any] | None,
+        *,
+        suspended: bool,
+    ) -> Call:
         block, member = self._block, actor.member.fields
         return Call(
             chain=block.chain,
             institution=actor.institution,
             operator=member.operator,
             kind=member.kind,
-            suspended=actor.suspended,
+            suspended=suspended,
             persons=persons,
             refs=operation.core.refs,
             time=block.time,
