@@ -11,9 +11,8 @@ from enum import IntEnum
 from hashlib import sha256 as _sha256
 from typing import TYPE_CHECKING, Protocol
 
-from nacl.bindings import crypto_core_ed25519_is_valid_point
+from nacl.bindings import crypto_core_ed25519_is_valid_point, crypto_sign_open
 from nacl.exceptions import CryptoError
-from nacl.signing import VerifyKey
 
 from yilian import values
 
@@ -78,7 +77,7 @@ def verify(suite: SuiteId, public_key: bytes, message: bytes, signature: bytes) 
     if suite is not SuiteId.INTL or len(signature) != SIGNATURE_SIZE or len(public_key) != ED25519_KEY_SIZE:
         return False
     try:
-        VerifyKey(public_key).verify(message, signature)
+        crypto_sign_open(signature + message, public_key)
     except CryptoError:
         return False
     return True

@@ -22,6 +22,7 @@ import msgspec
 
 from yilian.crypto import cose
 from yilian.crypto.suite import SuiteId, verify
+from yilian.engine.tuning import ease_collector
 from yilian.errors import VerificationError
 from yilian.ledger import envelope
 from yilian.ledger.envelope import CommandTypes
@@ -216,6 +217,7 @@ def serve() -> None:
     """Run the child: read the commands' types, then answer requests until the stream ends."""
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     try:
+        ease_collector()
         commands = {
             (workflow, command): getattr(importlib.import_module(module), name)
             for workflow, command, module, name in msgspec.msgpack.decode(_read(requests))

@@ -59,6 +59,7 @@ class Execution:
         # a leaf's first two fields and head of the third, alike for all leaves of a block
         self._leaf_start = b"\x88" + cbor2.dumps(circumstances.height) + cbor2.dumps(circumstances.time) + _BYTES32
         self.remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer, UnixMillis]] = {}
+        self._until = unix_millis(circumstances.time + WINDOW)
 
     @property
     def parameters_changed(self) -> bool:
@@ -124,7 +125,8 @@ class Execution:
         )
         self._add_leaf(operation, actor, result, rows)
         if before is None:
-            self.remembered[key] = (operation.digest, answer, remembered_until(operation, self._circumstances.time))
+            until = remembered_until(operation, self._circumstances.time) if operation.persons else self._until
+            self.remembered[key] = (operation.digest, answer, until)
         return answer
 
     def _add_leaf(self, operation: Operation, actor: Actor, result: Result, rows: dict[bytes, bytes]) -> None:

@@ -6,6 +6,7 @@ Nodes of every level lie in tiles of 256, so that an old leaf proves against the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256 as _sha256
 from typing import Annotated
 
 import msgspec
@@ -70,22 +71,36 @@ class Log:
 
     def append(self, leaf_hash: bytes) -> None:
         """Append one leaf hash and the inner nodes that it completes (RFC 6962 section 2.1)."""
-        index, level, node = self.size, 0, leaf_hash
-        tails = self._tails
-        while True:
-            if level == len(tails):
-                tails.append(bytearray())
-            tail = tails[level]
-            if len(tail) == TILE * 32:
-                tail = tails[level] = bytearray()
-            tail += node
-            self.touched[level, index // TILE] = tail
-            if not index & 1:
-                break
-            node = merkle.node_hash(bytes(tail[-64:-32]), node)
-            index >>= 1
+        self.extend([leaf_hash])
+
+    def extend(self, leaf_hashes: Sequence[bytes]) -> None:
+        """Append leaf hashes and the inner nodes that they complete, level by level."""
+        nodes, first, level = list(leaf_hashes), self.size, 0
+        self.size += len(nodes)
+        while nodes:
+            if level == len(self._tails):
+                self._tails.append(bytearray())
+            if first & 1:
+                nodes.insert(0, bytes(self._tails[level][-32:]))
+                self._keep(level, first, nodes[1:])
+            else:
+                self._keep(level, first, nodes)
+            pairs = zip(nodes[::2], nodes[1::2], strict=False)
+            nodes = [_sha256(b"\x01" + left + right).digest() for left, right in pairs]
+            first >>= 1
             level += 1
-        self.size += 1
+
+    def _keep(self, level: int, first: int, nodes: Sequence[bytes]) -> None:
+        """Put nodes of one level, from index `first` on, into its tiles."""
+        done = 0
+        while done < len(nodes):
+            tail = self._tails[level]
+            if len(tail) == TILE * 32:
+                tail = self._tails[level] = bytearray()
+            room = TILE - len(tail) // 32
+            tail += b"".join(nodes[done : done + room])
+            self.touched[level, (first + done) // TILE] = tail
+            done += room
 
     def root(self) -> Digest:
         """Give the root over all leaves."""
@@ -177,7 +192,7 @@ def changes_digest(changes: Sequence[tuple[bytes, bytes]]) -> Digest:
     """Give the digest of changes: (key hash, value hash) pairs, sorted by key hash."""
     if len(changes) == 1:
         ((key, value),) = changes
-        return sha256(b"yilian/changes/v1" + key + value)
+        return _sha256(b"yilian/changes/v1" + key + value).digest()  # type: ignore[return-value]  # 32 bytes
     return sha256(b"yilian/changes/v1", *[part for change in changes for part in change])
 
 

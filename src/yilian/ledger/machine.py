@@ -172,8 +172,7 @@ class Machine:
         results = tuple(run.transaction(transaction, verified) for transaction in transactions)
         overwritten = self._tree.update(run.changes, self._stored_bucket)
         log = self._log.copy()
-        for record in run.leaves:
-            log.append(sha256(b"\x00" + record).digest())
+        log.extend([sha256(b"\x00" + record).digest() for record in run.leaves])
         head = self._head_after(run, log, circumstances, block=block)
         batch = Batch(
             height=height,
