@@ -54,7 +54,7 @@ def test_no_file_under_the_home_tells_anything(played: Played, searcher: Searche
 
 
 def test_nothing_that_passes_between_institutions_tells_anything(played: Played, searcher: Searcher) -> None:
-    assert any(b"/peer/exchange" in part for part in played.passed)
+    assert any(b"/peer/releases" in part for part in played.passed)
     assert sum(map(len, played.passed)) > 100_000
     assert searcher.find(b"\n".join(played.passed)) == set()
 
