@@ -1,4 +1,4 @@
-"""L3: the engine over HTTP with durable acknowledgement, against the state machine in memory at 100 an envelope.
+"""L2: the engine over HTTP with durable acknowledgement, against the state machine in memory at 100 an envelope.
 
 The real application and server, the raw route, an API key, LMDB state and block segments on disk; the client is another
 process with some connections that each wait for their answer before they send the next envelope.
@@ -64,12 +64,12 @@ class Submitting:
 
 
 def measure() -> Iterator[Measurement]:
-    """Give the figure of L3."""
+    """Give the figure of L2."""
     world = World(machine.TREE_DEPTH)
     reference, _ = machine.run(world, lambda first: world.transactions(first, 20_000, each=EACH), EACH)
     rate = max(over_http(world) for _ in range(2))
     yield judged(
-        "L3 over HTTP, durable, 100 an envelope / state machine",
+        "L2 over HTTP, durable, 100 an envelope / state machine",
         rate,
         "op/s",
         ratio=rate / reference,
