@@ -2,7 +2,7 @@
 
 Transactions come ready-made, in blocks of 1,000 operations; while one executes, the engine's own checking process
 checks the next, and what would keep the executing core waiting is checked there. What the engine adds (queue, futures,
-signed blocks, disk) is L2's. Raw verify is measured right before and after each run, on one core that nothing else uses.
+signed blocks, disk) is L2's. Raw verify is measured right before and after each run, on one idle core.
 """
 
 from __future__ import annotations
