@@ -20,6 +20,7 @@ import msgspec
 from bench.report import Measurement, judged, measured
 from bench.world import World, drawn
 from yilian import canonical
+from yilian.engine.tuning import anonymous_memory
 from yilian.ledger.block import BlockHeader, seal_block, transactions_root
 from yilian.ledger.cases import Found, Header
 from yilian.ledger.machine import Machine
@@ -93,7 +94,7 @@ class Chain:
     """A chain over stores that are filled already, executing ready transactions block by block."""
 
     def __init__(self, state: State, blocks: Blocks, world: World) -> None:
-        self._machine = Machine(state, world.registry, world.genesis)
+        self._machine = Machine(state, world.registry, world.genesis, allocate=anonymous_memory)
         self._blocks = blocks
         self._world = world
         self.seconds: list[float] = []

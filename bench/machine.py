@@ -17,6 +17,7 @@ from bench.ceilings import verify_rate
 from bench.report import Measurement, judged, measured
 from bench.world import World
 from yilian.engine.embedded import EmbeddedEngine
+from yilian.engine.tuning import anonymous_memory
 from yilian.engine.verification import Checker, CheckReply, Unpacker
 from yilian.ledger.envelope import Envelope
 from yilian.ledger.machine import Machine
@@ -39,7 +40,7 @@ class Pipeline:
     """The state machine over a store in memory, a block behind the process that checks forms and signatures."""
 
     def __init__(self, world: World) -> None:
-        self._machine = Machine(MemoryState(), world.registry, world.genesis)
+        self._machine = Machine(MemoryState(), world.registry, world.genesis, allocate=anonymous_memory)
         self._checker = Checker(world.registry.command_types)
         self._unpacker = Unpacker(world.registry.command_types)
         self._keys = world.public_keys()

