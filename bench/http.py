@@ -19,12 +19,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
+import cbor2
 import uvicorn
 
 from bench import machine
 from bench.report import Measurement, judged
 from bench.world import World
-from yilian import canonical
 from yilian.crypto.suite import key_id_of
 from yilian.engine.embedded import EmbeddedEngine
 from yilian.ledger.members import Role
@@ -121,7 +121,7 @@ def send_all(port: int, envelopes: list[bytes]) -> float:
                 connection.close()
                 return
             connection.request("POST", "/v1/transactions", envelope, headers)
-            code, _, answers = canonical.decode_builtins(connection.getresponse().read())
+            code, _, answers = cbor2.loads(connection.getresponse().read())
             done[number] += sum(not answer[2] for answer in answers) if not code else 0
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(CONNECTIONS)]

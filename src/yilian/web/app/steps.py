@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, cast
 
+import cbor2
 import msgspec
 from litestar import HttpMethod, Response
 from litestar.handlers import HTTPRouteHandler, asgi
@@ -177,7 +178,8 @@ def encode_result(result: TransactionResult, *, as_json: bool) -> bytes:
         for one in result.answers
     ]
     if not as_json:
-        return canonical.encode([int(result.code), result.message, answers])
+        # plain values already, on the path of every transaction: nothing for `canonical` to convert
+        return cbor2.dumps([int(result.code), result.message, answers])
     plain = [[one[0].hex(), one[1].hex(), *one[2:]] for one in answers]  # type: ignore[attr-defined]  # ids
     return msgspec.json.encode([int(result.code), result.message, plain])
 
