@@ -16,7 +16,6 @@ from contextlib import closing
 from bench.ceilings import verify_rate
 from bench.report import Measurement, judged, measured
 from bench.world import World
-from yilian.engine.embedded import EmbeddedEngine
 from yilian.engine.tuning import anonymous_memory
 from yilian.engine.verification import Checker, CheckReply, Unpacker
 from yilian.ledger.envelope import Envelope
@@ -98,19 +97,6 @@ def run(world: World, make: Callable[[int], list[bytes]], each: int) -> tuple[fl
     return sorted(pairs, key=lambda pair: pair[0] / pair[1])[len(pairs) // 2]
 
 
-def engine_of(world: World) -> EmbeddedEngine:
-    """Open an engine over stores in memory."""
-    return EmbeddedEngine(
-        genesis=world.genesis,
-        registry=world.registry,
-        state=MemoryState(),
-        blocks=MemoryBlocks(),
-        proposer=world.party.gateway,
-        proposer_id=world.party.id,
-        clock=lambda: world.start + 1,
-    )
-
-
 def person_signed(world: World) -> tuple[float, float]:
     """Measure operations that a data officer signs beside the gateway, one an envelope."""
     count = 4_000
@@ -135,7 +121,7 @@ def measure() -> Iterator[Measurement]:
 
 def latency(world: World) -> float:
     """Measure the seconds from submitting one operation to an idle engine until its answer, in memory."""
-    with closing(engine_of(world)) as engine:
+    with closing(world.engine(MemoryState(), MemoryBlocks(), second_core=True)) as engine:
         transactions = world.transactions(0, 200, each=1)
         seconds = []
         for transaction in transactions:

@@ -119,10 +119,7 @@ class Gateway:
             header=None,
             caller="",
         )
-        opening = self.registry.by_type[type(command)].opening
-        if opening and opening[0].id_of is not None:
-            return opening[0].id_of(call, command)
-        return call.new_id()
+        return self.registry.by_type[type(command)].opened_id(call, command)
 
     def sign(self, core: bytes, signer: Signer, role: Role) -> PersonSignature:
         """Sign a core with a person's key that this node holds, valid for an hour."""

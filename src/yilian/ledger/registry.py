@@ -9,7 +9,8 @@ import msgspec
 
 from yilian.ledger.cases import Case, Command, Register
 from yilian.ledger.members import Role
-from yilian.ledger.workflow import CaseType, Outcome, ParameterSpec, Row, Workflow
+from yilian.ledger.workflow import Call, CaseType, Outcome, ParameterSpec, Row, Workflow
+from yilian.values import CaseId
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,11 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     def rows(self) -> tuple[Row, ...]:
         """All rows of the command."""
         return self.opening + self.moving
+
+    def opened_id(self, call: Call, command: Command) -> CaseId:
+        """Derive the id of the case that the command opens: from its fields where the row says so, else of the call."""
+        derive = self.opening[0].id_of if self.opening else None
+        return call.new_id() if derive is None else derive(call, command)
 
 
 class Registry:

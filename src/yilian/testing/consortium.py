@@ -213,11 +213,8 @@ class Consortium:
 
     def derived_id(self, party: Party, command: Command, op: bytes, refs: Sequence[CaseId] = ()) -> CaseId:
         """Derive the id of the case that a command opens."""
-        call = self.call(party, op, refs)
-        opening = self.machine.registry.by_type[type(command)].opening
-        if opening and opening[0].id_of is not None:
-            return opening[0].id_of(call, command)
-        return call.new_id()
+        bound = self.machine.registry.by_type[type(command)]
+        return bound.opened_id(self.call(party, op, refs), command)
 
     def call(self, party: Party, op: bytes, refs: Sequence[CaseId] = ()) -> Call:
         """Make the circumstances of an opening by one party now."""

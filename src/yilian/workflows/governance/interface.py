@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from yilian.canonical import encode
 from yilian.crypto.suite import tagged_hash
+from yilian.ledger.block import member_id
 from yilian.ledger.cases import Found
 from yilian.ledger.members import LIVING, Constitution, Member, Roster, Rule
 from yilian.ledger.workflow import ParameterSpec, Reads
-from yilian.values import Digest, InstitutionId, PublicKey, UnixMillis, institution_id
+from yilian.values import Digest, InstitutionId, PublicKey, UnixMillis
 from yilian.workflows.governance.records import Action, ParameterChange
 
 
 def institution_id_of(ca_fingerprint: Digest) -> InstitutionId:
     """Derive the id of an institution from the SHA-256 fingerprint of its first CA certificate (DER)."""
-    return institution_id(tagged_hash("yilian/member/v1", ca_fingerprint))
+    return member_id(ca_fingerprint)
 
 
 def keys_digest(gateway_public: PublicKey, exchange_public: PublicKey, officer_public: PublicKey) -> Digest:
