@@ -266,7 +266,7 @@ class _Door:
         if files.length > PIECE_OF_FILES:
             return files
         # few bytes are read here, on this thread, rather than piece by piece on others
-        return _Reply(body=b"".join(self._pieces(files)), media="application/octet-stream")
+        return _Reply(body=b"".join((first, *self._pieces(files))), media="application/octet-stream")
 
     def _leaf_hashes(self, root: bytes) -> _Reply:
         with self._host.blobs.open(root) as blob:
@@ -335,6 +335,8 @@ class _Door:
     async def _send_files(self, files: _Files, send: Send) -> None:
         headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(files.length).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if files.first:  # the peer checks M while the blobs are read
+            await send({"type": "http.response.body", "body": files.first, "more_body": True})
         pieces = self._pieces(files)
         while (piece := await asyncio.to_thread(next, pieces, b"")) != b"":
             await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -342,7 +344,7 @@ class _Door:
 
     def _pieces(self, files: _Files) -> Iterator[bytes]:
         """Read blobs of about 1 MiB together."""
-        waiting: list[bytes] = [files.first]
+        waiting: list[bytes] = []
         length = 0
         for root, size in files.blobs:
             waiting.append(size.to_bytes(FRAME, "big"))

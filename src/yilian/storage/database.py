@@ -6,6 +6,7 @@ Parameters never appear in messages or logs: they may be sealed, but they are no
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,8 @@ def open_sqlite(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> sql.En
     @sql.event.listens_for(engine, "begin")
     def _begun(connection: sql.Connection) -> None:
         writes = connection.get_execution_options().get("yilian_writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        driver: Any = connection.connection.driver_connection
+        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN").close()
 
     return engine
 
@@ -66,10 +68,10 @@ def database_errors(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except exc.IntegrityError as error:
+    except (exc.IntegrityError, sqlite3.IntegrityError) as error:
         raise ConflictError(f"{what}: a row with this key exists already: read it again, then repeat") from error
-    except exc.DBAPIError as error:
-        found = str(error.orig)
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        found = str(error.orig if isinstance(error, exc.DBAPIError) else error)
         if any(word in found for word in _DAMAGE):
             raise VerificationError(f"{what} is damaged ({found}): restore it from a backup") from error
         raise UnavailableError(f"{what}: {found}: free space or repair the disk, then repeat") from error

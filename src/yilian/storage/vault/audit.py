@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
-from yilian.storage.vault.core import SealedTable, VaultCore, next_number
+from yilian.storage.vault.core import SealedTable, VaultCore
 from yilian.storage.vault.schema import AUDIT_EVENTS, EDGE_REFUSALS
 from yilian.values import CaseId, OpId
 
@@ -62,21 +62,15 @@ class AuditRecord:
 
     def append(self, event: DisclosureEvent) -> int:
         """Add a disclosure event and give its number."""
-        with self._vault.transaction() as connection:
-            seq = next_number(connection, AUDIT_EVENTS.c.seq)
-            self._events.insert([msgspec.structs.replace(event, seq=seq)])
-        return seq
+        return self._events.append(event)
 
     def append_refusal(self, refusal: EdgeRefusal) -> int:
         """Add a refusal and give its number."""
-        with self._vault.transaction() as connection:
-            seq = next_number(connection, EDGE_REFUSALS.c.seq)
-            self._refusals.insert([msgspec.structs.replace(refusal, seq=seq)])
-        return seq
+        return self._refusals.append(refusal)
 
     def of_use(self, use_id: bytes) -> list[DisclosureEvent]:
         """Give the events of a use, in order."""
-        return self._events.select(AUDIT_EVENTS.c.use_id == use_id)
+        return self._events.find_all(use_id=use_id)
 
     def events(self, *, after: int = 0, limit: int = 100) -> list[DisclosureEvent]:
         """Give the events with a number above `after`, in order."""

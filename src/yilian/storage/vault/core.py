@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ import msgspec
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import exc
+from sqlalchemy.dialects import sqlite
 
 from yilian.canonical import decode_trusted, encode
 from yilian.errors import NotFoundError, SettingsError, VerificationError
@@ -31,6 +34,7 @@ SCHEMA_VERSION = 1
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 _FETCH = 512
+_DIALECT = sqlite.dialect(paramstyle="qmark")
 
 R = TypeVar("R", bound=msgspec.Struct)
 Columns = Mapping[str, object]
@@ -57,12 +61,13 @@ class VaultCore:
         self._lock = threading.RLock()
         self._local = threading.local()
         self._engine = open_sqlite(path, synchronous="FULL")
+        self._writer: sa.Connection | None = None
         self.tables: list[SealedTable[Any]] = []
         """Every sealed table, for checking."""
         try:
             self._prepare(path)
         except BaseException:
-            self._engine.dispose()
+            self.close()
             raise
 
     @contextmanager
@@ -75,12 +80,7 @@ class VaultCore:
         if joined is not None:
             yield joined
             return
-        with (
-            self._lock,
-            database_errors("vault"),
-            self._engine.connect().execution_options(**WRITES) as connection,
-            connection.begin(),
-        ):
+        with self._lock, database_errors("vault"), self._kept_writer() as connection, connection.begin():
             self._local.connection = connection
             try:
                 yield connection
@@ -99,6 +99,21 @@ class VaultCore:
             return
         with database_errors("vault"), self._engine.connect() as connection:
             yield connection
+
+    def rows(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """Give what a SELECT finds as the driver gives it: every step of a use asks for a few rows, and they are cheap.
+
+        Sees what `reading` sees.
+        """
+        joined = getattr(self._local, "connection", None)
+        with database_errors("vault"):
+            if joined is not None:
+                return _rows(joined.connection.driver_connection, statement, values)
+            pooled = self._engine.raw_connection()
+            try:
+                return _rows(pooled.driver_connection, statement, values)
+            finally:
+                pooled.close()
 
     def blind(self, domain: str, value: bytes) -> bytes:
         """Give the blind index (32 bytes) of a value: equal for equal values, nothing to who lacks the vault key."""
@@ -137,7 +152,23 @@ class VaultCore:
     def close(self) -> None:
         """Release the file; the write-ahead log is folded in by the last connection."""
         with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
             self._engine.dispose()
+
+    @contextmanager
+    def _kept_writer(self) -> Iterator[sa.Connection]:
+        """Give the one connection that writes; kept open while it works, since opening costs as much as a row."""
+        if self._writer is None:
+            self._writer = self._engine.connect().execution_options(**WRITES)
+        try:
+            yield self._writer
+        except (exc.DBAPIError, sqlite3.Error):
+            self._writer.invalidate()
+            self._writer.close()
+            self._writer = None
+            raise
 
     def _derive(self, purpose: str) -> bytes:
         return hmac.digest(self._key, b"yilian/vault/v1\0" + purpose.encode(), hashlib.sha256)
@@ -182,27 +213,37 @@ class SealedTable(Generic[R]):
         self._label = str(table.name)
         self._cipher = vault.cipher(self._label)
         self._key_names = tuple(column.name for column in table.primary_key)
-        self._lookups: dict[tuple[str, ...], sa.Select[Any]] = {}
+        self._names = tuple(column.name for column in table.columns)
+        self._insert = _text(table.insert())
+        self._replace = _text(table.insert().prefix_with("OR REPLACE"))
+        self._highest = f"SELECT max({self._key_names[0]}) FROM {self._label}"  # noqa: S608 - names of our schema
+        self._lookups: dict[tuple[str, ...], str] = {}
         vault.tables.append(self)
 
     def insert(self, records: Iterable[R]) -> None:
         """Add records; ConflictError where one's key is taken, and then none is added."""
-        self._store(self._table.insert(), records)
+        self._store(self._insert, records)
 
     def put(self, records: Iterable[R]) -> None:
         """Add records, each in place of the one with its key."""
-        self._store(self._table.insert().prefix_with("OR REPLACE"), records)
+        self._store(self._replace, records)
+
+    def append(self, record: R) -> int:
+        """Add a record under the number after the highest, its field `seq`, 1 in an empty table; give that number."""
+        with self._vault.transaction():
+            ((highest,),) = self._vault.rows(self._highest)
+            seq: int = (highest or 0) + 1
+            self.insert([msgspec.structs.replace(record, seq=seq)])
+        return seq
 
     def find(self, **key: object) -> R | None:
         """Give the one record with these column values, or None."""
-        names = tuple(key)
-        wanted = self._lookups.get(names)
-        if wanted is None:
-            named = (self._table.c[name] == sa.bindparam(f"key_{name}") for name in names)
-            wanted = self._lookups[names] = sa.select(self._table).where(*named).limit(1)
-        with self._vault.reading() as connection:
-            row = connection.execute(wanted, {f"key_{name}": value for name, value in key.items()}).mappings().first()
-        return None if row is None else self._open(row)
+        rows = self._vault.rows(self._lookup(tuple(key)) + " LIMIT 1", tuple(key.values()))
+        return self._opened(rows[0]) if rows else None
+
+    def find_all(self, **key: object) -> list[R]:
+        """Give the records with these column values, in order of the primary key."""
+        return [self._opened(row) for row in self._vault.rows(self._lookup(tuple(key)), tuple(key.values()))]
 
     def get(self, **key: object) -> R:
         """Give the one record with these column values; NotFoundError where there is none."""
@@ -258,11 +299,23 @@ class SealedTable(Generic[R]):
                     problems.append(str(error))
         return problems
 
-    def _store(self, statement: sa.Insert, records: Iterable[R]) -> None:
+    def _lookup(self, names: tuple[str, ...]) -> str:
+        wanted = self._lookups.get(names)
+        if wanted is None:
+            named = (self._table.c[name] == sa.bindparam(name) for name in names)
+            ordered = sa.select(self._table).where(*named).order_by(*self._table.primary_key)
+            wanted = self._lookups[names] = _text(ordered)
+        return wanted
+
+    def _opened(self, row: tuple[Any, ...]) -> R:
+        return self._open(dict(zip(self._names, row, strict=True)))
+
+    def _store(self, statement: str, records: Iterable[R]) -> None:
         rows = [self._seal(record) for record in records]
         if rows:
+            values = [tuple(row[name] for name in self._names) for row in rows]
             with self._vault.transaction() as connection, database_errors(f"vault table {self._label}"):
-                connection.execute(statement, rows)
+                connection.exec_driver_sql(statement, values)
 
     def _seal(self, record: R) -> dict[str, object]:
         columns = dict(self._columns(record))
@@ -288,9 +341,18 @@ class SealedTable(Generic[R]):
         return f"vault table {self._label}, row {' '.join(_show(row[name]) for name in self._key_names)}"
 
 
-def next_number(connection: sa.Connection, column: sa.Column[int]) -> int:
-    """Give the number after the highest in a column, 1 in an empty table; only inside a transaction."""
-    return (connection.execute(sa.select(sa.func.max(column))).scalar() or 0) + 1
+def _text(statement: sa.ClauseElement) -> str:
+    """Give a statement as the driver takes it, its values in the order in which the statement names them."""
+    return str(statement.compile(dialect=_DIALECT))
+
+
+def _rows(driver: Any, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:  # noqa: ANN401 - sqlite3
+    cursor = driver.execute(statement, values)
+    try:
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
+    finally:
+        cursor.close()
 
 
 def _show(value: object) -> str:

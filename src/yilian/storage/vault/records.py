@@ -144,7 +144,7 @@ class Records:
 
     def of_subject(self, subject_ref: bytes) -> list[Record]:
         """Give all records of a patient."""
-        return self._records.select(RECORDS.c.subject == self._vault.blind("subject", subject_ref))
+        return self._records.find_all(subject=self._vault.blind("subject", subject_ref))
 
     def with_status(self, status: RecordStatus) -> Iterator[Record]:
         """Give the records that stand so, a few at a time."""

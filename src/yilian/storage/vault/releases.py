@@ -160,7 +160,7 @@ class Releases:
 
     def notes(self, kind: NoteKind) -> list[Note]:
         """Give all notes of a kind."""
-        return self._notes.select(NOTES.c.kind == str(kind))
+        return self._notes.find_all(kind=str(kind))
 
     def insert_message(self, made: MessageMade) -> None:
         """Keep a message before it is sent; ConflictError where one with this hash exists."""
@@ -203,7 +203,7 @@ class Releases:
 
     def copies_of_entry(self, entry_id: bytes) -> list[ReceivedCopy]:
         """Give the copies of one entry, one for each use."""
-        return self._copies.select(RECEIVED_COPIES.c.entry_id == entry_id)
+        return self._copies.find_all(entry_id=entry_id)
 
     def copies(self) -> Iterator[ReceivedCopy]:
         """Give all copies, a few at a time."""

@@ -118,7 +118,7 @@ class Subjects:
 
     def keys_of(self, subject_ref: bytes) -> list[SubjectKey]:
         """Give all keys of a patient, by year."""
-        return self._keys.select(SUBJECT_KEYS.c.subject == self._blind(subject_ref))
+        return self._keys.find_all(subject=self._blind(subject_ref))
 
     def erase(self, subject_ref: bytes) -> None:
         """Forget a patient's identity, identifiers and keys for good."""

@@ -217,11 +217,11 @@ def answer_reservations(
 
 def settle(custodian: Institution, uses: Sequence[CaseId], *, but: UseState | None = None) -> None:
     """Bring the own notes of messages up to what the ledger says of their uses; those in state `but` wait."""
+    found = [use for use_id in uses if (use := custodian.gateway.find(Use, use_id)) is not None and use.state != but]
+    if not found:
+        return
     with custodian.vault.transaction():
-        for use_id in uses:
-            use = custodian.gateway.find(Use, use_id)
-            if use is None or use.state == but:
-                continue
+        for use in found:
             made = custodian.vault.releases.find_message(use.fields.message)
             if made is None:
                 continue
@@ -231,7 +231,8 @@ def settle(custodian: Institution, uses: Sequence[CaseId], *, but: UseState | No
                 UseState.LAPSED: MessageStatus.LAPSED,
             }
             status = ended.get(UseState(use.state), MessageStatus.DELIVERED)
-            custodian.vault.releases.put_message(msgspec.structs.replace(made, status=status, use_id=use_id))
+            noted = msgspec.structs.replace(made, status=status, use_id=use.header.id)
+            custodian.vault.releases.put_message(noted)
 
 
 def _is_own(decision: MessageMade | Declined) -> bool:
