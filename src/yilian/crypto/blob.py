@@ -152,6 +152,65 @@ def root_of_blob(blob: BinaryIO) -> Digest:
     return builder.root()
 
 
+class RootHasher:
+    """Hash a blob that arrives in pieces of any size, in constant memory: its root is known with its last byte."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._header: Header | None = None
+        self._builder = merkle.RootBuilder()
+        self._leaf = merkle.leaf_hasher()
+        self._left = 0
+        self._segments = 0
+
+    def update(self, piece: memoryview) -> None:
+        """Take the next bytes.
+
+        Raises:
+            VerificationError: the blob does not start with a header, or goes on after its last segment.
+        """
+        rest = piece
+        while rest:
+            if self._header is None:
+                rest = self._take_header(rest)
+                continue
+            if self._segments == self._header.segments:
+                raise VerificationError(
+                    f"bytes follow the last of {self._segments} segments, expected the end: fetch the record again"
+                )
+            part = rest[: self._left]
+            self._leaf.update(part)
+            self._left -= len(part)
+            rest = rest[len(part) :]
+            if not self._left:
+                self._end_segment(self._header)
+
+    def root(self) -> Digest:
+        """Give the root; VerificationError where the blob was cut."""
+        if self._header is None or self._segments < self._header.segments:
+            raise VerificationError(f"the blob was cut in segment {self._segments}, expected all of it: fetch it again")
+        return self._builder.root()
+
+    def _take_header(self, rest: memoryview) -> memoryview:
+        wanted = LENGTH_SIZE
+        if len(self._head) >= LENGTH_SIZE:
+            wanted += header_length(bytes(self._head[:LENGTH_SIZE]))
+        part = rest[: wanted - len(self._head)]
+        self._head += part
+        if len(self._head) == wanted > LENGTH_SIZE:
+            raw = bytes(self._head[LENGTH_SIZE:])
+            self._header = parse_header(raw)
+            self._builder.append(merkle.leaf_hash(raw))
+            self._left = self._header.cipher_size(0)
+        return rest[len(part) :]
+
+    def _end_segment(self, header: Header) -> None:
+        self._builder.append(values.digest(self._leaf.digest()))
+        self._segments += 1
+        if self._segments < header.segments:
+            self._leaf, self._left = merkle.leaf_hasher(), header.cipher_size(self._segments)
+
+
 class SegmentChecker:
     """Check segments as they arrive, in any order, against the root on the ledger; a cut transfer goes on anywhere."""
 
@@ -257,10 +316,15 @@ def read_header(blob: BinaryIO) -> bytes:
     Raises:
         VerificationError: the blob ends before, or announces too long a header.
     """
-    length = int.from_bytes(_read(blob, LENGTH_SIZE, "length of the header"), "big")
-    if length > MAX_HEADER:
-        raise VerificationError(f"header of {length} bytes, expected at most {MAX_HEADER}: this is no sealed record")
-    return _read(blob, length, "header")
+    return _read(blob, header_length(_read(blob, LENGTH_SIZE, "length of the header")), "header")
+
+
+def header_length(prefix: bytes) -> int:
+    """Give the length of a header from the bytes before it; VerificationError where it is none of a sealed record."""
+    length = int.from_bytes(prefix, "big")
+    if not 0 < length <= MAX_HEADER:
+        raise VerificationError(f"header of {length} bytes, expected 1 … {MAX_HEADER}: this is no sealed record")
+    return length
 
 
 def read_segment(blob: BinaryIO, header: Header, index: int) -> bytes:

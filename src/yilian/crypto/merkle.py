@@ -12,6 +12,7 @@ from yilian import values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from hashlib import _Hash as HASH
 
     from yilian.values import Digest
 
@@ -26,6 +27,11 @@ def leaf_hash(data: bytes | bytearray | memoryview) -> Digest:
     hasher = sha256(LEAF_PREFIX)
     hasher.update(data)
     return hasher.digest()  # type: ignore[return-value]  # 32 bytes by construction, on the path of every row
+
+
+def leaf_hasher() -> HASH:
+    """Give a hash object for one leaf whose bytes come in pieces."""
+    return sha256(LEAF_PREFIX)
 
 
 def node_hash(left: bytes, right: bytes) -> Digest:

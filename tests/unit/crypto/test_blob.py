@@ -29,6 +29,13 @@ def checker() -> SegmentChecker:
     return SegmentChecker(SEALED.header, LEAVES, SEALED.root)
 
 
+def hashed(blob: bytes, size: int) -> blobs.RootHasher:
+    hasher = blobs.RootHasher()
+    for at in range(0, len(blob), size):
+        hasher.update(memoryview(blob)[at : at + size])
+    return hasher
+
+
 class OneByteAtATime(io.BytesIO):
     """What a slow socket gives."""
 
@@ -43,6 +50,27 @@ def test_leaves_of_a_blob_give_its_root() -> None:
 
 def test_a_slow_source_gives_the_same_root() -> None:
     assert blobs.root_of_blob(OneByteAtATime(BLOB)) == SEALED.root
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000, len(BLOB)])
+def test_pieces_of_any_size_give_the_same_root(size: int) -> None:
+    assert hashed(BLOB, size).root() == SEALED.root
+
+
+@pytest.mark.parametrize("length", [0, 3, 4, 40, len(BLOB) - 1])
+def test_pieces_of_a_cut_blob_have_no_root(length: int) -> None:
+    with pytest.raises(VerificationError, match="the blob was cut in segment"):
+        hashed(BLOB[:length], 64).root()
+
+
+def test_pieces_after_the_last_segment_are_refused() -> None:
+    with pytest.raises(VerificationError, match="bytes follow the last of 5 segments"):
+        hashed(BLOB + b"x", 64)
+
+
+def test_pieces_that_begin_with_no_header_are_refused() -> None:
+    with pytest.raises(VerificationError, match="header of 0 bytes"):
+        hashed(bytes(64), 5)
 
 
 def test_a_blob_that_ends_inside_a_read_is_refused() -> None:

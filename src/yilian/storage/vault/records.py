@@ -132,13 +132,13 @@ class Records:
         if len(wanted) == 1:  # the statement for one is made ready once
             found = self._records.find(entry_id=wanted[0])
             return {} if found is None else {found.entry_id: found}
-        return {record.entry_id: record for record in self._records.select_in(RECORDS.c.entry_id, wanted)}
+        return {record.entry_id: record for record in self._records.find_in("entry_id", wanted)}
 
     def find_by_encounters(self, encounters: Iterable[str]) -> dict[str, list[Record]]:
         """Give the records of many encounters, by encounter; those without a record are left out."""
         found: dict[str, list[Record]] = {}
         blinds = (self._vault.blind("encounter", encounter.encode()) for encounter in encounters)
-        for record in self._records.select_in(RECORDS.c.encounter, blinds):
+        for record in self._records.find_in("encounter", blinds):
             found.setdefault(record.encounter, []).append(record)
         return found
 

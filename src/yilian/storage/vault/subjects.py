@@ -113,7 +113,7 @@ class Subjects:
 
     def find_keys(self, subject_refs: Iterable[bytes], year: int) -> dict[bytes, SubjectKey]:
         """Give the keys of many patients for one year, by patient; those without a key are left out."""
-        found = self._keys.select_in(SUBJECT_KEYS.c.subject, map(self._blind, subject_refs))
+        found = self._keys.find_in("subject", map(self._blind, subject_refs))
         return {key.subject_ref: key for key in found if key.year == year}
 
     def keys_of(self, subject_ref: bytes) -> list[SubjectKey]:

@@ -106,7 +106,7 @@ def fetch(
         UnavailableError: custodian or ledger did not answer; asking again goes on where it stopped.
     """
     started = time.monotonic()
-    asked = _bring(
+    asked, key = _bring(
         recipient,
         peers,
         grant_id,
@@ -117,7 +117,7 @@ def fetch(
         progress=progress,
     )
     signature = recipient.gateway.sign(asked.draft.core, signer, role)
-    fetched = _send(recipient, asked.draft, (signature,), beside=beside, timeout_s=timeout_s)
+    fetched = _send(recipient, asked.draft, (signature,), beside=beside, timeout_s=timeout_s, key=key)
     return msgspec.structs.replace(fetched, seconds=time.monotonic() - started)
 
 
@@ -133,7 +133,10 @@ def begin(
 ) -> Asked:
     """Bring M and ciphertext here, check both, and draft the reservation. Errors as `fetch`."""
     status = OneTimeKeyStatus.ASKED
-    return _bring(recipient, peers, grant_id, entries=entries, person=person, now=now, status=status, progress=progress)
+    asked, _ = _bring(
+        recipient, peers, grant_id, entries=entries, person=person, now=now, status=status, progress=progress
+    )
+    return asked
 
 
 def _bring(
@@ -146,7 +149,7 @@ def _bring(
     now: UnixMillis,
     status: OneTimeKeyStatus,
     progress: Progress,
-) -> Asked:
+) -> tuple[Asked, OneTimeKey]:
     grant = recipient.gateway.find(Grant, grant_id)
     if grant is None:
         raise NoGrantError(f"there is no grant {grant_id.hex()} on the ledger: ask the custodian for one")
@@ -164,7 +167,7 @@ def _bring(
         one_time_key=pair.public_key,
     )
     listed = tuple(_listed(entry) for entry in found)
-    drafts: list[Draft] = []
+    made: list[tuple[Draft, OneTimeKey]] = []
     # Key and M become durable while the ciphertext comes; nothing is reserved before all of it is.
     with ThreadPoolExecutor(1, thread_name_prefix="one-time-key") as aside:
         keeping: list[Future[None]] = []
@@ -189,13 +192,14 @@ def _bring(
                 status=status,
                 erase_after=now + DAY,
             )
-            drafts.append(draft)
+            made.append((draft, key))
             keeping.append(aside.submit(recipient.vault.releases.put_key, key))
 
         _receive(recipient, peers, custodian, request, entries=found, accept=accept, now=now, progress=progress)
     for kept in keeping:
         kept.result()
-    return Asked(draft=drafts[0], grant=grant_id, entries=wanted, person=person)
+    ((draft, key),) = made
+    return Asked(draft=draft, grant=grant_id, entries=wanted, person=person), key
 
 
 def _receive(
@@ -267,6 +271,7 @@ def _send(
     *,
     beside: Beside,
     timeout_s: float,
+    key: OneTimeKey | None = None,
 ) -> Fetched:
     (answer,) = recipient.gateway.send([Signed(core=draft.core, persons=signatures)])
     try:
@@ -274,11 +279,18 @@ def _send(
     except Refused:
         _mark(recipient, draft.case_id, OneTimeKeyStatus.CLOSED)
         raise
-    return follow(recipient, draft.case_id, beside=beside, timeout_s=timeout_s)
+    return follow(recipient, draft.case_id, beside=beside, timeout_s=timeout_s, key=key)
 
 
-def follow(recipient: Institution, use_id: CaseId, *, beside: Beside, timeout_s: float = DELIVERY_TIMEOUT_S) -> Fetched:
-    """Wait until a reservation of ours is answered, and conclude it.
+def follow(
+    recipient: Institution,
+    use_id: CaseId,
+    *,
+    beside: Beside,
+    timeout_s: float = DELIVERY_TIMEOUT_S,
+    key: OneTimeKey | None = None,
+) -> Fetched:
+    """Wait until a reservation of ours is answered, and conclude it; `key` is its one-time key, if at hand.
 
     Raises:
         NotFoundError: no such use.
@@ -292,7 +304,7 @@ def follow(recipient: Institution, use_id: CaseId, *, beside: Beside, timeout_s:
         if use is None:
             raise NotFoundError(f"there is no use {use_id.hex()} on the ledger: check the id")
         if use.state != UseState.RESERVED:
-            return conclude(recipient, use, beside=beside)
+            return conclude(recipient, use, beside=beside, key=key)
         left = deadline - time.monotonic()
         if left <= 0:
             raise UnavailableError(
@@ -301,10 +313,11 @@ def follow(recipient: Institution, use_id: CaseId, *, beside: Beside, timeout_s:
         engine.wait_height(height + 1, left)
 
 
-def conclude(recipient: Institution, use: Found[Use], *, beside: Beside) -> Fetched:
+def conclude(recipient: Institution, use: Found[Use], *, beside: Beside, key: OneTimeKey | None = None) -> Fetched:
     """Open what a use delivered and confirm or dispute it; what was not delivered is closed. Does nothing twice."""
     releases = recipient.vault.releases
-    key = releases.find_key_of_use(use.header.id)
+    if key is None:
+        key = releases.find_key_of_use(use.header.id)
     if use.state != UseState.DELIVERED or key is None:
         if key is not None and key.status in {OneTimeKeyStatus.ASKED, OneTimeKeyStatus.RESERVED}:
             releases.put_key(msgspec.structs.replace(key, status=OneTimeKeyStatus.CLOSED))

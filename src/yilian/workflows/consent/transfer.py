@@ -102,8 +102,11 @@ def keep_files(store: Blobs, reader: Reader, wanted: list[Found[Entry]], *, prog
     arrived: list[tuple[bytes, bytes]] = []
     size = 0
     try:
-        for entry, content in zip(tuple(wanted[:MOST_TOGETHER]), _files(reader), strict=False):
-            arrived.append((entry.fields.root, _checked(content, entry.fields.root)))
+        for entry in tuple(wanted[:MOST_TOGETHER]):
+            content = _take_checked(reader, entry.fields.root)
+            if content is None:
+                break
+            arrived.append((entry.fields.root, content))
             progress(len(content))
             size += len(content)
             if size >= _BATCH:
@@ -130,8 +133,8 @@ class Reader:
         self._pieces = pieces
         self._rest = memoryview(b"")
 
-    def take(self, size: int) -> bytes | None:
-        """Give the next bytes, None where the stream ends before they are whole."""
+    def take(self, size: int, seen: Callable[[memoryview], None] = lambda _: None) -> bytes | None:
+        """Give the next bytes, None where the stream ends before they are whole; `seen` is shown each piece of them."""
         parts: list[memoryview] = []
         missing = size
         while missing:
@@ -139,17 +142,18 @@ class Reader:
                 return None
             part = self._rest[:missing]
             parts.append(part)
+            seen(part)
             self._rest = self._rest[len(part) :]
             missing -= len(part)
         return b"".join(parts)
 
-    def take_framed(self, most: int) -> bytes | None:
+    def take_framed(self, most: int, seen: Callable[[memoryview], None] = lambda _: None) -> bytes | None:
         """Give what follows its length, None where the stream ends before; VerificationError where it is longer."""
         frame = self.take(FRAME)
         length = int.from_bytes(frame or b"", "big")
         if length > most:
             raise VerificationError(f"{length} bytes came, expected {most} at most: refuse them")
-        return None if frame is None else self.take(length)
+        return None if frame is None else self.take(length, seen)
 
     def is_at_end(self) -> bool:
         """Say whether nothing more comes."""
@@ -164,14 +168,13 @@ class Reader:
         return True
 
 
-def _files(reader: Reader) -> Iterator[bytes]:
-    """Cut a stream into blob files, each after its 8-byte length; what is cut off at its end is dropped."""
-    while (content := reader.take_framed(_SMALL)) is not None:
-        yield content
-
-
-def _checked(content: bytes, root: Digest) -> bytes:
-    found = blobs.root_of_blob(io.BytesIO(content))
+def _take_checked(reader: Reader, root: Digest) -> bytes | None:
+    """Give the next blob file, hashed while the rest of it comes; None where the stream ends before it is whole."""
+    hasher = blobs.RootHasher()
+    content = reader.take_framed(_SMALL, hasher.update)
+    if content is None:
+        return None
+    found = hasher.root()
     if found != root:
         raise VerificationError(
             f"blob {root.hex()} came with root {found.hex()}: the custodian's store changed it, ask it to put it right"
