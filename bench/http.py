@@ -34,9 +34,9 @@ from yilian.storage.segments import SegmentBlocks
 from yilian.web.app import Caller, NodeLike, create_app
 
 EACH = 100
-WARM_UP = 100
+WARM_UP = 300
 """Envelopes sent first: they bring the checking process up, as `machine.run` does."""
-ENVELOPES = 300
+ENVELOPES = 500
 CONNECTIONS = 32
 TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of a server that lives for seconds
 START_S = 30.0

@@ -22,6 +22,8 @@ QUEUE_TRANSACTIONS = 50_000
 QUEUE_BYTES = 64_000_000
 BACKLOG = 32
 """Waiting transactions from which the child is worth its round trip."""
+BACKLOG_OPERATIONS = 200
+"""Waiting operations from which it is: in large envelopes their form is the work."""
 CHUNK_TRANSACTIONS = 500
 IN_FLIGHT = 2
 RESTARTS = 5
@@ -64,6 +66,7 @@ class Ahead:
         self._queue: deque[Waiting] = deque()
         self._sent = 0
         """So many from the front of the queue were sent or checked."""
+        self._unsent_operations = 0
         self._bytes = 0
         self._closed = False
         self._keys: dict[bytes, bytes] = {}
@@ -94,9 +97,11 @@ class Ahead:
                     f"the engine is busy: {len(self._queue)} transactions of {self._bytes} bytes wait, at most "
                     f"{QUEUE_TRANSACTIONS} and {QUEUE_BYTES}: wait for answers, then submit again"
                 )
+            was_backlog = self._is_backlog()
             self._queue.append(item)
             self._bytes += len(transaction)
-            if len(self._queue) == 1 or self._unsent() == BACKLOG:
+            self._unsent_operations += item.operations
+            if len(self._queue) == 1 or (self._is_backlog() and not was_backlog):
                 self._changed.notify_all()
         return item.future
 
@@ -105,19 +110,24 @@ class Ahead:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
             batch: list[Waiting] = []
-            operations = size = 0
+            operations = size = unseen = 0
             while self._queue:
                 item = self._queue[0]
                 operations += item.operations
                 size += len(item.transaction)
                 # with the child up, what it has not seen yet goes into a block only in small numbers
-                known = batch[0].stage != _WAITING or len(batch) >= BACKLOG if batch else False
+                many = len(batch) >= BACKLOG or unseen >= BACKLOG_OPERATIONS
+                known = batch[0].stage != _WAITING or many if batch else False
                 late = known and item.stage == _WAITING and self._ready
                 if batch and (operations > BLOCK_OPERATIONS or size > BLOCK_BYTES or late):
                     break
                 batch.append(self._queue.popleft())
                 self._bytes -= len(item.transaction)
-                self._sent -= item.stage != _WAITING
+                if item.stage == _WAITING:
+                    unseen += item.operations
+                    self._unsent_operations -= item.operations
+                else:
+                    self._sent -= 1
         self._wait_checked(batch)
         return batch
 
@@ -145,13 +155,14 @@ class Ahead:
             own.verdict = check(own.transaction, self._keys, self._commands, [])
             own.stage = _CHECKED
 
-    def _unsent(self) -> int:
-        return len(self._queue) - self._sent
+    def _is_backlog(self) -> bool:
+        return len(self._queue) - self._sent >= BACKLOG or self._unsent_operations >= BACKLOG_OPERATIONS
 
     def _next_unsent(self) -> Waiting | None:
-        if not self._unsent():
+        if len(self._queue) == self._sent:
             return None
         item = self._queue[self._sent]
+        self._unsent_operations -= item.operations
         item.stage = _SENT
         self._sent += 1
         return item
@@ -160,7 +171,7 @@ class Ahead:
         return self._closed
 
     def _wait_for_backlog(self) -> None:
-        self._changed.wait_for(lambda: self._closed or self._unsent() >= BACKLOG)
+        self._changed.wait_for(lambda: self._closed or self._is_backlog())
 
     def _feed(self) -> None:
         """Send chunks to the child and take its replies; another child where it dies, inline checks meanwhile."""

@@ -240,7 +240,7 @@ class _Gate:
     def leave(self) -> None:
         with self._changed:
             self._readers -= 1
-            if not self._readers:
+            if self._closed and not self._readers:
                 self._changed.notify_all()
 
     def alone(self) -> None:
