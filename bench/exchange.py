@@ -87,7 +87,7 @@ class Exchange:
         self.node: Node = open_node(home, Settings())
         self.centre, self.hospital = self.node.host("centre"), self.node.host("hospital")
         self.node.peers = Peers(self.node)
-        self._projector, self.reactors = Projector(self.node), Reactors(self.node)
+        self._projector, self._reactors = Projector(self.node), Reactors(self.node)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._doors: list[Door] = []
@@ -103,7 +103,7 @@ class Exchange:
         for host in (self.centre, self.hospital):
             host.peer_address = self._open(host, peer_app(self.node, host))
         self._projector.start()
-        self.reactors.start()
+        self._reactors.start()
         self.entry = self._publish()
         self.grant = self._grant()
         fetched = self._fetch()
@@ -117,13 +117,18 @@ class Exchange:
         """Close everything in the node's own order."""
         for door in self._doors:
             asyncio.run_coroutine_threadsafe(door.close(), self._loop).result(WAIT_S)
-        self.reactors.stop()
+        self._reactors.stop()
         self._projector.stop()
         self.node.peers.close()
         self.node.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT_S)
         self._loop.close()
+
+    def settle(self) -> None:
+        """Wait until nothing is at work any more: what one repetition leaves behind is not measured with the next."""
+        self._reactors.wait_idle(WAIT_S)
+        self._projector.caught_up(timeout_s=WAIT_S)
 
     def plain_fetch(self) -> float:
         """Measure the seconds in which the bytes of the sealed record are here and durable, without any check."""
@@ -280,7 +285,7 @@ def run(folder: Path, repetitions: int = REPETITIONS) -> Seconds:
         seconds: Seconds = {name: [] for name in NAMES}
         for number in range(WARM_UP + repetitions):
             for name, step in zip(NAMES, steps, strict=True):
-                world.reactors.wait_idle(WAIT_S)
+                world.settle()
                 taken = step()
                 if number >= WARM_UP:
                     seconds[name].append(taken)

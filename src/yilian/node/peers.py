@@ -54,8 +54,6 @@ __all__ = ["PIECE", "PeerClient", "Peers", "peer_app"]
 
 PIECE = 1 << 20
 """Bytes of a blob that are read at once."""
-PIECE_OF_FILES = 2 * PIECE
-"""Bytes of an answer of several blobs that are read at once."""
 MAX_BODY = 64 << 10
 NO_GRANT = "NO_GRANT"
 REMEMBER_LEAF_S = 300.0
@@ -120,15 +118,13 @@ class _Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Files(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole blobs with these roots and sizes, each after its length; `first` goes before them."""
+    """Whole blobs, each after its length, behind `first`; all that comes of them is `length` bytes."""
 
     first: bytes
-    blobs: tuple[tuple[bytes, int], ...]
-
-    @property
-    def length(self) -> int:
-        """Bytes of the answer."""
-        return len(self.first) + sum(FRAME + size for _, size in self.blobs)
+    length: int
+    begun: bytes
+    """The first piece of the blobs, read already: for a small record it is all."""
+    pieces: Iterator[bytes]
 
 
 class _Door:
@@ -257,16 +253,14 @@ class _Door:
                     workflow="consent",
                 )
 
-    def _files(
-        self, peer: InstitutionId, grant: CaseId, roots: Sequence[Digest], *, message: bytes = b""
-    ) -> _Reply | _Files:
+    def _files(self, peer: InstitutionId, grant: CaseId, roots: Sequence[Digest], *, message: bytes = b"") -> _Files:
         self._check_released(peer, grant, roots)
         first = len(message).to_bytes(FRAME, "big") + message if message else b""
-        files = _Files(first=first, blobs=tuple((root, self._host.blobs.size(root)) for root in roots))
-        if files.length > PIECE_OF_FILES:
-            return files
-        # few bytes are read here, on this thread, rather than piece by piece on others
-        return _Reply(body=b"".join((first, *self._pieces(files))), media="application/octet-stream")
+        sized = [(root, self._host.blobs.size(root)) for root in roots]
+        pieces = self._pieces(sized)
+        begun = next(pieces, b"")
+        length = len(first) + sum(FRAME + size for _, size in sized)
+        return _Files(first=first, length=length, begun=begun, pieces=pieces)
 
     def _leaf_hashes(self, root: bytes) -> _Reply:
         with self._host.blobs.open(root) as blob:
@@ -335,18 +329,21 @@ class _Door:
     async def _send_files(self, files: _Files, send: Send) -> None:
         headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(files.length).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if files.first:  # the peer checks M while the blobs are read
-            await send({"type": "http.response.body", "body": files.first, "more_body": True})
-        pieces = self._pieces(files)
-        while (piece := await asyncio.to_thread(next, pieces, b"")) != b"":
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        left = files.length
+        piece = files.first or files.begun  # the peer checks M while the first blob is encrypted
+        while piece:
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": bool(left)})
+            if not left:
+                return
+            is_first = piece is files.first
+            piece = files.begun if is_first else await asyncio.to_thread(next, files.pieces, b"")
 
-    def _pieces(self, files: _Files) -> Iterator[bytes]:
-        """Read blobs of about 1 MiB together."""
+    def _pieces(self, blobs: Sequence[tuple[Digest, int]]) -> Iterator[bytes]:
+        """Read blobs of these roots and sizes, about 1 MiB together."""
         waiting: list[bytes] = []
         length = 0
-        for root, size in files.blobs:
+        for root, size in blobs:
             waiting.append(size.to_bytes(FRAME, "big"))
             with self._host.blobs.open(root) as blob:
                 left = size

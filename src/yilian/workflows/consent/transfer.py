@@ -112,6 +112,11 @@ def keep_files(store: Blobs, reader: Reader, wanted: list[Found[Entry]], *, prog
             if size >= _BATCH:
                 _keep(store, arrived, wanted)
                 size = 0
+        else:
+            if not reader.is_at_end():  # read to its end, the line can be used again
+                raise VerificationError(
+                    "more bytes came than the blobs asked for: ask the custodian to repair its node"
+                )
     finally:
         _keep(store, arrived, wanted)
 
