@@ -63,7 +63,7 @@ from yilian.workflows.consent.transfer import fetch_ciphertext
 
 BOUND = 1.5
 RECORD_BYTES = 1_000_000
-REPETITIONS, WARM_UP = 60, 5
+REPETITIONS, WARM_UP = 100, 5
 ORDERED_COMMITS = 3
 WAIT_S = 30.0
 NETWORK = NetworkSpec(
@@ -107,6 +107,7 @@ class Exchange:
         self.entry = self._publish()
         self.grant = self._grant()
         fetched = self._fetch()
+        self.node.peers.close()
         self.plain_address = self._open(self.centre, _plain(self.centre, self.entry.fields.root))
         use, key = self._find(Use, fetched.use_id), self.hospital.vault.releases.find_key_of_use(fetched.use_id)
         if key is None:
@@ -173,11 +174,11 @@ class Exchange:
         """Measure the seconds of a whole exchange."""
         self.hospital.blobs.delete(self.entry.fields.root)
         before = self.node.engine.head().height
-        self.node.peers.close()
         self.node.peers.client(self.hospital, self.centre.id)
         start = time.perf_counter()
         fetched = self._fetch()
         seconds = time.perf_counter() - start
+        self.node.peers.close()
         if self.node.engine.head().height - before != ORDERED_COMMITS:
             raise AssertionError("an exchange takes three blocks")
         if not fetched.verified:
