@@ -116,7 +116,7 @@ def believe(
             )
         if cosigner.kind == SignatureKind.EXECUTED and cosigner.time + CLOCK_TOLERANCE + 999 < checkpoint.time:
             raise VerificationError(
-                f"signature line {number} is older than the block time: a clock is wrong, refuse it"
+                f"signature line {number} is older than the block time: a clock is off, refuse"
             )
         operators.append(cosigner.key.operator)
         cosigners.append(cosigner)
