@@ -94,6 +94,11 @@ class EmbeddedEngine:
         return self._machine.chain
 
     @property
+    def state(self) -> State:
+        """The committed rows, tiles and leaves, for proofs; read only."""
+        return self._state
+
+    @property
     def checking_process(self) -> int | None:
         """Process id of the child that checks a backlog, None while there is none."""
         return self._ahead.child

@@ -11,6 +11,7 @@ import msgspec
 from yilian.ledger.block import Block, BlockHeader
 from yilian.ledger.cases import Case, Command, Found, Register
 from yilian.ledger.members import Role
+from yilian.ledger.ports import State
 from yilian.ledger.results import Head, Result, TransactionResult
 from yilian.ledger.state import Directory
 from yilian.ledger.workflow import Reads
@@ -65,6 +66,11 @@ class Engine(Protocol):
     @property
     def chain(self) -> Digest:
         """Id of the chain."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """The committed rows, tiles and leaves, for proofs; read only."""
         ...
 
     def head(self) -> Head:
