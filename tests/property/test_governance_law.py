@@ -18,6 +18,7 @@ from yilian.workflows import governance
 from yilian.workflows.governance import interface
 from yilian.workflows.governance.model import (
     NEWCOMER_WAIT,
+    WITNESSES,
     KeyRevoke,
     KeySuspend,
     MemberAnnounceLeave,
@@ -38,11 +39,14 @@ from yilian.workflows.governance.records import (
     Reinstate,
     Remove,
     RuleChange,
+    Sequencer,
+    SequencerReplace,
     Suspend,
+    WitnessPolicyChange,
 )
 
 index = st.sampled_from(range(9))
-kinds = st.sampled_from(range(7))
+kinds = st.sampled_from(range(10))
 SEAL = [Role.OFFICER]
 
 
@@ -90,6 +94,9 @@ class Minority(RuleBasedStateMachine):
             Reinstate(institution=target.id, reason="power"),
             ParameterChange(name=NEWCOMER_WAIT, number=0, words=()),
             self._admission(),
+            SequencerReplace(institution=target.id, reason="power"),
+            WitnessPolicyChange(needed=1),
+            ParameterChange(name=WITNESSES, number=1, words=()),
         )
         return actions[kind % len(actions)]
 
@@ -191,14 +198,15 @@ class Minority(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_removed_and_no_rule_changed(self) -> None:
-        """The law, and what would undermine it: the roster and the parameters that governance reads."""
+        """The law, and what would undermine it: roster, parameters that governance reads, sequencer."""
         states = [self.c.case(Member, case_id(party.id)).state for party in self.parties]
         assert MemberState.REMOVED not in states
         assert self.c.register(Constitution) == self.constitution
         assert self.c.register(Roster).members == tuple(party.id for party in self.parties)
         assert self.c.case(Member, case_id(self.newcomer.id)) is None
-        waits = [item.number for item in self.c.register(Parameters).items if item.name == NEWCOMER_WAIT]
-        assert waits == [30 * DAY]
+        numbers = {item.name: item.number for item in self.c.register(Parameters).items}
+        assert (numbers[NEWCOMER_WAIT], numbers[WITNESSES]) == (30 * DAY, 0)
+        assert self.c.register(Sequencer) is None
 
 
 TestMinority = Minority.TestCase

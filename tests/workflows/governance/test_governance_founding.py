@@ -29,6 +29,8 @@ def test_the_default_constitution_is_the_table_of_the_design() -> None:
         ("member.suspend", 2, 3, False, 0),
         ("parameter.change", 1, 2, True, 1),
         ("rule.change", 2, 3, False, 14),
+        ("sequencer.replace", 2, 3, False, 0),
+        ("witness_policy.change", 2, 3, False, 14),
     ]
     assert {rule.proposers for rule in default_constitution().rules} == {()}
 

@@ -18,7 +18,7 @@ from yilian.workflows.governance.model import (
     ProposalState,
     Refusal,
 )
-from yilian.workflows.governance.records import Ballot, Invitation, LastProposal, Proposal, Tally
+from yilian.workflows.governance.records import Ballot, Invitation, LastProposal, Proposal, Sequencer, Tally
 
 WORKFLOW = Workflow(
     name="governance",
@@ -29,6 +29,6 @@ WORKFLOW = Workflow(
     ),
     contract=contract,
     refusals=Refusal,
-    registers=(Parameters, Constitution, Roster, Ballot, Tally, LastProposal, Invitation),
+    registers=(Parameters, Constitution, Roster, Ballot, Tally, LastProposal, Invitation, Sequencer),
     parameters=PARAMETERS,
 )

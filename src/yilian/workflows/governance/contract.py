@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from yilian.errors import Refused
 from yilian.ledger.members import Constitution, InstitutionKind, Key, Member, Role, Roster
 from yilian.ledger.workflow import Call, Consequence, Outcome, Put, Reads, step
-from yilian.values import KeyId, UnixMillis, case_id, unix_millis
+from yilian.values import KeyId, UnixMillis, case_id, institution_id, unix_millis
 from yilian.workflows.governance import interface
-from yilian.workflows.governance.decisions import check_possible, concerned, effects, outcome
+from yilian.workflows.governance.decisions import check_not_sequencer, check_possible, concerned, effects, outcome
 from yilian.workflows.governance.keys import Bearer, as_key, check_endorsement, check_key
 from yilian.workflows.governance.model import (
     NEWCOMER_WAIT,
@@ -248,7 +248,11 @@ def member_announce_leave(call: Call, command: MemberAnnounceLeave, case: Member
 
 @step
 def member_leave(call: Call, command: MemberLeave, case: Member, reads: Reads) -> Outcome[Member]:
-    """Leave, the announced time being past."""
+    """Leave, the announced time being past.
+
+    Refuses: STILL_SEQUENCER.
+    """
+    check_not_sequencer(institution_id(call.case_id), reads)
     return Outcome(case)
 
 

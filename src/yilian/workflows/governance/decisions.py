@@ -27,9 +27,11 @@ from yilian.ledger.members import (
 from yilian.ledger.workflow import Call, Consequence, Put, Reads
 from yilian.values import DAY, InstitutionId, case_id, key_id, unix_millis
 from yilian.workflows.governance import interface
+from yilian.workflows.governance.interface import ACTING
 from yilian.workflows.governance.model import (
     INVITATION_PERIOD,
     SUITES,
+    WITNESSES,
     KeyBind,
     MemberInvite,
     MemberReinstate,
@@ -40,6 +42,7 @@ from yilian.workflows.governance.model import (
     key_case_id,
 )
 from yilian.workflows.governance.records import (
+    LATER_ACTIONS,
     MEMBER_ACTIONS,
     TWO_THIRDS_ACTIONS,
     Action,
@@ -49,11 +52,13 @@ from yilian.workflows.governance.records import (
     Reinstate,
     Remove,
     RuleChange,
+    Sequencer,
+    SequencerReplace,
     Suspend,
     Tally,
+    WitnessPolicyChange,
 )
 
-ACTING = (MemberState.ACTIVE, MemberState.LEAVING)
 LONGEST_PERIOD = 366 * DAY
 """Longest delay and voting period of a rule: so no time that follows from one leaves its 64 bits."""
 
@@ -96,7 +101,8 @@ def _reached(case: Proposal, yes: int) -> bool:
 def check_possible(action: Action, reads: Reads) -> None:
     """Refuse an action that the consortium, as it stands now, does not allow.
 
-    Refuses: NOT_A_MEMBER, ALREADY_MEMBER, KEY_REUSED, WEAK_KEY, SUITE_NOT_ALLOWED, QUORUM_TOO_LOW, ACTION_NOT_POSSIBLE.
+    Refuses: NOT_A_MEMBER, ALREADY_MEMBER, KEY_REUSED, WEAK_KEY, SUITE_NOT_ALLOWED, QUORUM_TOO_LOW,
+        ACTION_NOT_POSSIBLE, TOO_FEW_OPERATORS, STILL_SEQUENCER.
     """
     match action:
         case Admit():
@@ -107,10 +113,15 @@ def check_possible(action: Action, reads: Reads) -> None:
             _check_state(reads, action.institution, (MemberState.SUSPENDED,))
         case Remove():
             _check_state(reads, action.institution, LIVING)
+            check_not_sequencer(action.institution, reads)
         case ParameterChange():
             _check_parameter(action, reads)
-        case RuleChange():  # pragma: no branch - the last action
+        case RuleChange():
             _check_rule(action.rule, reads)
+        case SequencerReplace():
+            _check_replacement(action, reads)
+        case WitnessPolicyChange():  # pragma: no branch - the last action
+            _check_witnesses(action.needed, interface.sequencer(reads), reads)
 
 
 def _check_admission(action: Admit, reads: Reads) -> None:
@@ -140,6 +151,8 @@ def _check_parameter(action: ParameterChange, reads: Reads) -> None:
     spec = interface.parameter(reads, action.name)
     if spec is None:
         _impossible(f"parameter {action.name} is unknown, expected one of this chain: correct its name")
+    elif spec.name == WITNESSES:
+        _impossible(f"{spec.name} is changed by witness_policy.change alone: propose that")
     elif spec.is_list and (action.number != 0 or not (action.words or spec.may_be_empty)):
         _impossible(f"{action.name} takes words, {len(action.words)} came: send number 0 and at least one word")
     elif not spec.is_list and (action.words or not spec.least <= action.number <= spec.most):
@@ -151,7 +164,8 @@ def _check_parameter(action: ParameterChange, reads: Reads) -> None:
 
 def _check_rule(rule: Rule, reads: Reads) -> None:
     constitution = reads.register(Constitution)
-    if constitution is None or all(row.action != rule.action for row in constitution.rules):
+    known = () if constitution is None else tuple(row.action for row in constitution.rules)
+    if rule.action not in known and rule.action not in LATER_ACTIONS:
         _impossible(f"the constitution has no rule for {rule.action}, expected one to replace: correct its name")
     if rule.numerator > rule.denominator or (rule.strict and rule.numerator == rule.denominator):
         _impossible(f"quorum {rule.numerator}/{rule.denominator} can never be reached: ask for all members at most")
@@ -165,6 +179,32 @@ def _check_rule(rule: Rule, reads: Reads) -> None:
             Refusal.QUORUM_TOO_LOW,
             f"quorum {rule.numerator}/{rule.denominator} for {rule.action}, expected 2/3 or more: "
             "fewer must never change the rules or remove a member",
+        )
+
+
+def _check_replacement(action: SequencerReplace, reads: Reads) -> None:
+    _check_state(reads, action.institution, (MemberState.ACTIVE,))
+    if action.institution == interface.sequencer(reads):
+        _impossible(f"{action.institution.hex()} is the sequencer already, expected another member: propose another")
+    _check_witnesses(reads.number(WITNESSES), action.institution, reads)
+
+
+def _check_witnesses(needed: int, sequencer: InstitutionId, reads: Reads) -> None:
+    there = len(interface.operators(reads, sequencer))
+    if needed > there:
+        raise Refused(
+            Refusal.TOO_FEW_OPERATORS,
+            f"{needed} operators would have to cosign, {there} act besides that of the sequencer "
+            f"{sequencer.hex()}: ask for {there} at most",
+        )
+
+
+def check_not_sequencer(institution: InstitutionId, reads: Reads) -> None:
+    """Refuse to part with the member that orders the operations. Refuses: STILL_SEQUENCER."""
+    if institution == interface.sequencer(reads):
+        raise Refused(
+            Refusal.STILL_SEQUENCER,
+            f"{institution.hex()} orders the operations, expected another member: carry sequencer.replace first",
         )
 
 
@@ -196,7 +236,7 @@ def _impossible(message: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- effects
 
 
-def effects(action: Action, call: Call, reads: Reads) -> Effects:
+def effects(action: Action, call: Call, reads: Reads) -> Effects:  # noqa: PLR0911 - one return an action
     """Give what an approved action changes; `check_possible` has passed."""
     match action:
         case Admit():
@@ -208,9 +248,14 @@ def effects(action: Action, call: Call, reads: Reads) -> Effects:
         case Remove():
             return _tell(action.institution, MemberRemove())
         case ParameterChange():
-            return _set_parameter(action, reads)
-        case RuleChange():  # pragma: no branch - the last action
+            return _set_parameter(Parameter(name=action.name, number=action.number, words=action.words), reads)
+        case RuleChange():
             return _set_rule(action.rule, reads)
+        case SequencerReplace():
+            new = Sequencer(institution=action.institution, since=call.height + 1)
+            return Effects(registers=(Put(key=(), value=new),))
+        case WitnessPolicyChange():  # pragma: no branch - the last action
+            return _set_parameter(Parameter(name=WITNESSES, number=action.needed, words=()), reads)
 
 
 def _tell(institution: InstitutionId, command: Command) -> Effects:
@@ -255,16 +300,16 @@ def _admit(action: Admit, call: Call, reads: Reads) -> Effects:
     )
 
 
-def _set_parameter(action: ParameterChange, reads: Reads) -> Effects:
-    new = Parameter(name=action.name, number=action.number, words=action.words)
+def _set_parameter(new: Parameter, reads: Reads) -> Effects:
     before = reads.register(Parameters)
-    others = tuple(item for item in before.items if item.name != action.name) if before is not None else ()
+    others = tuple(item for item in before.items if item.name != new.name) if before is not None else ()
     items = tuple(sorted((*others, new), key=lambda item: item.name))
     return Effects(registers=(Put(key=(), value=Parameters(items=items)),))
 
 
 def _set_rule(rule: Rule, reads: Reads) -> Effects:
     constitution = reads.register(Constitution) or Constitution(version=0, rules=())
-    rules: tuple[Rule, ...] = tuple(rule if row.action == rule.action else row for row in constitution.rules)
+    others = (row for row in constitution.rules if row.action != rule.action)
+    rules = tuple(sorted((*others, rule), key=lambda row: row.action))
     changed = replace(constitution, version=constitution.version + 1, rules=rules)
     return Effects(registers=(Put(key=(), value=changed),))

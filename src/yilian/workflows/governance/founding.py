@@ -23,6 +23,8 @@ def default_constitution(*, admit_delay: int = 3 * DAY, voting_period: int = 14 
         ("member.suspend", (2, 3), False, 0),
         ("parameter.change", (1, 2), True, DAY),
         ("rule.change", (2, 3), False, 14 * DAY),
+        ("sequencer.replace", (2, 3), False, 0),
+        ("witness_policy.change", (2, 3), False, 14 * DAY),
     )
     rules = tuple(
         Rule(

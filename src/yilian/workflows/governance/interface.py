@@ -9,10 +9,13 @@ from yilian.canonical import encode
 from yilian.crypto.suite import tagged_hash
 from yilian.ledger.block import member_id
 from yilian.ledger.cases import Found
-from yilian.ledger.members import LIVING, Constitution, Member, Roster, Rule
+from yilian.ledger.members import LIVING, Constitution, Member, MemberState, Roster, Rule
 from yilian.ledger.workflow import ParameterSpec, Reads
 from yilian.values import Digest, InstitutionId, PublicKey, UnixMillis
-from yilian.workflows.governance.records import Action, ParameterChange
+from yilian.workflows.governance.records import Action, ParameterChange, Sequencer
+
+ACTING = (MemberState.ACTIVE, MemberState.LEAVING)
+"""States in which a member does all that a member may."""
 
 
 def institution_id_of(ca_fingerprint: Digest) -> InstitutionId:
@@ -55,6 +58,31 @@ def is_living(reads: Reads, institution: InstitutionId) -> bool:
     """Say whether an institution is ACTIVE, SUSPENDED or LEAVING: its entries count, its obligations bind."""
     found = reads.member(institution)
     return found is not None and found.state in LIVING
+
+
+def sequencer(reads: Reads) -> InstitutionId:
+    """Name the member that orders the operations: the one voted last, else the first founder."""
+    voted = reads.register(Sequencer)
+    if voted is not None:
+        return voted.institution
+    roster = reads.register(Roster)
+    if roster is None or not roster.members:
+        raise LookupError("a chain without members has no sequencer, expected founders in its genesis")
+    return roster.members[0]
+
+
+def operators(reads: Reads, besides: InstitutionId) -> frozenset[InstitutionId]:
+    """List who operates machines of acting members, without the operator of the member `besides`."""
+    roster = reads.register(Roster)
+    members = [reads.member(institution) for institution in (roster.members if roster is not None else ())]
+    left_out = reads.member(besides)
+    return frozenset(
+        found.fields.operator
+        for found in members
+        if found is not None
+        and found.state in ACTING
+        and (left_out is None or found.fields.operator != left_out.fields.operator)
+    )
 
 
 def electorate(reads: Reads, time: UnixMillis) -> tuple[InstitutionId, ...]:

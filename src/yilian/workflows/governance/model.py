@@ -40,6 +40,7 @@ KEY_VALIDITY = "governance.key_validity"
 INVITATION_PERIOD = "governance.invitation_period"
 OFFICER_KEY_ON_NODE = "governance.officer_key_on_node"
 SUITES = "governance.suites"
+WITNESSES = "governance.witnesses"
 
 PARAMETERS = (
     ParameterSpec(name=INVITATION_PERIOD, number=14 * DAY, least=MINUTE, most=366 * DAY, guarded=True),
@@ -47,8 +48,9 @@ PARAMETERS = (
     ParameterSpec(name=NEWCOMER_WAIT, number=30 * DAY, least=0, most=366 * DAY, guarded=True),
     ParameterSpec(name=OFFICER_KEY_ON_NODE, number=0, least=0, most=1, guarded=True),
     ParameterSpec(name=SUITES, words=("intl",), guarded=True),
+    ParameterSpec(name=WITNESSES, number=0, least=0, most=64, guarded=True),
 )
-"""Milliseconds, but for the last two: 0 or 1, and names of suites in lower case."""
+"""Milliseconds, but for the last three: 0 or 1, names of suites in lower case, a number of operators."""
 
 
 class ProposalState(StrEnum):
@@ -88,6 +90,8 @@ class Refusal(RefusalCode):
     DATE_NOT_POSSIBLE = 20
     MAY_NOT_REVOKE = 21
     TOO_MANY_MEMBERS = 22
+    TOO_FEW_OPERATORS = 23
+    STILL_SEQUENCER = 24
 
 
 class ProposalOpen(Command, frozen=True, kw_only=True):

@@ -78,11 +78,27 @@ class RuleChange(Part, frozen=True, kw_only=True, tag="rule.change"):
     rule: Rule
 
 
-Action = Admit | Suspend | Reinstate | Remove | ParameterChange | RuleChange
+class SequencerReplace(Part, frozen=True, kw_only=True, tag="sequencer.replace"):
+    """Let another member order the operations."""
+
+    institution: InstitutionId
+    reason: Word
+
+
+class WitnessPolicyChange(Part, frozen=True, kw_only=True, tag="witness_policy.change"):
+    """Ask for another number of witnesses under a checkpoint."""
+
+    needed: Annotated[int, Meta(ge=0, le=64)]
+    """k: distinct operators, without the sequencer's, that must have cosigned; 0 asks for none."""
+
+
+Action = Admit | Suspend | Reinstate | Remove | ParameterChange | RuleChange | SequencerReplace | WitnessPolicyChange
 """What a proposal would do; the tag is the name of the action."""
 MEMBER_ACTIONS = (Suspend, Reinstate, Remove)
-TWO_THIRDS_ACTIONS = ("member.admit", "member.remove", "rule.change")
+TWO_THIRDS_ACTIONS = ("member.admit", "member.remove", "rule.change", "sequencer.replace", "witness_policy.change")
 """Rules whose quorum never falls below 2/3: whoever admits could outvote the rest later."""
+LATER_ACTIONS = ("sequencer.replace", "witness_policy.change")
+"""Actions without a row in constitutions older than they are: a change of rule may add the row."""
 
 
 class Proposal(Case, frozen=True, kw_only=True):
@@ -130,6 +146,16 @@ class LastProposal(Register, frozen=True, kw_only=True):
     word: ClassVar[str] = "last_proposal"
 
     proposal: CaseId
+
+
+class Sequencer(Register, frozen=True, kw_only=True):
+    """Who orders the operations, once voted; one row, absent as long as the first founder does."""
+
+    word: ClassVar[str] = "sequencer"
+
+    institution: InstitutionId
+    since: Natural
+    """First height that it orders."""
 
 
 class Invitation(Register, frozen=True, kw_only=True):
