@@ -112,7 +112,7 @@ OTHER = digest(bytes(32))
         pytest.param({"app_hash": OTHER}, "says app_hash", id="another-state"),
         pytest.param({"time": 1}, "before block", id="time-runs-back"),
         pytest.param({"transactions_root": OTHER}, "holds transactions of root", id="another-root"),
-        pytest.param({"proposer": OTHER}, "not signed by a valid gateway key", id="proposer-without-this-key"),
+        pytest.param({"proposer": OTHER}, "expected the sequencer", id="another-proposer"),
         pytest.param({"key_id": OTHER}, "not signed by a valid gateway key", id="unknown-key"),
     ],
 )
@@ -128,6 +128,13 @@ def test_a_block_signed_by_another_key_is_refused(world: World) -> None:
     other = seal_block(header, block.transactions, world.other.gateway)
     with pytest.raises(VerificationError, match="not signed by a valid gateway key"):
         replay(machine, other)
+
+
+def test_a_block_of_a_member_that_is_not_the_sequencer_is_refused(world: World) -> None:
+    machine = Machine(MemoryState(), world.registry, world.genesis)
+    header, block = parse_block(one_block(world, machine, proposer=world.other.id, key_id=world.other.gateway.key_id))
+    with pytest.raises(VerificationError, match="expected the sequencer"):
+        replay(machine, seal_block(header, block.transactions, world.other.gateway))
 
 
 def test_a_block_with_a_transaction_that_may_not_enter_is_refused_and_leaves_no_trace(world: World) -> None:

@@ -1,7 +1,6 @@
 """The embedded engine: one process orders, executes and keeps the blocks.
 
-An idle engine commits at once; what arrives while a commit runs goes into the next block together. Block first, state
-second, answers third: after a crash a block without its state is executed again, and nothing that was answered is lost.
+An idle engine commits at once; what arrives while a commit runs goes into the next block together.
 """
 
 from __future__ import annotations
@@ -11,33 +10,25 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 
-from yilian.crypto.suite import Signer, SuiteId, key_id_of
+from yilian.crypto.suite import Signer
 from yilian.engine.ahead import Ahead, Waiting
-from yilian.engine.events import events_of, register_types
-from yilian.engine.port import Event
-from yilian.engine.tuning import anonymous_memory
+from yilian.engine.chain import ChainKeeper
 from yilian.engine.verification import Unpacker
-from yilian.errors import UnavailableError, VerificationError, YilianError
-from yilian.ledger.block import VERSION, Block, BlockHeader, Genesis, parse_block, seal_block, transactions_root
-from yilian.ledger.cases import Case, Found
+from yilian.errors import UnavailableError, YilianError
+from yilian.ledger.block import VERSION, BlockHeader, Genesis, seal_block, transactions_root
 from yilian.ledger.envelope import MAX_TRANSACTION_BYTES, Envelope, TransactionCode
-from yilian.ledger.machine import Executed, Machine
+from yilian.ledger.machine import Executed
 from yilian.ledger.ports import Blocks, State
-from yilian.ledger.reads import CommittedReads
 from yilian.ledger.registry import Registry
-from yilian.ledger.replay import proposer_key, replay
-from yilian.ledger.results import Checked, Head, TransactionResult
-from yilian.ledger.state import Directory
-from yilian.ledger.workflow import Reads
-from yilian.values import CaseId, Digest, InstitutionId, UnixMillis, digest, key_id, unix_millis
+from yilian.ledger.replay import proposer_key
+from yilian.ledger.results import Checked, TransactionResult
+from yilian.values import InstitutionId, UnixMillis, digest, unix_millis
 
-EVENTS_KEPT = 2
-"""Blocks whose events are kept decoded."""
 _log = logging.getLogger(__name__)
 _UNNAMED = digest(bytes(32))
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(ChainKeeper):
     """`Engine` in this process, over a state and a block store that the caller opened and closes.
 
     Args:
@@ -66,46 +57,17 @@ class EmbeddedEngine:
         clock: Callable[[], int],
         second_core: bool = True,
     ) -> None:
-        if genesis.workflows != tuple(item.name for item in registry.workflows):
-            raise VerificationError(
-                f"the chain runs {', '.join(genesis.workflows)}, this release has "
-                f"{', '.join(item.name for item in registry.workflows)}: install the release that the chain needs"
-            )
-        self._machine = Machine(state, registry, genesis, allocate=anonymous_memory)
-        self._state, self._blocks, self._registry = state, blocks, registry
+        super().__init__(genesis=genesis, registry=registry, state=state, blocks=blocks)
         self._proposer, self._proposer_id, self._clock = proposer, proposer_id, clock
-        self._registers = register_types(registry)
         self._unpacker = Unpacker(registry.command_types)
-        self._recover()
-        self._machine.restore_window(blocks)
-        self._moved = threading.Condition()
-        self._callbacks: list[Callable[[int], None]] = []
-        self._reading = threading.Lock()
-        self._events: dict[int, tuple[Event, ...]] = {}
-        self._failure: str | None = None
-        self._stopped = False
         self._ahead = Ahead(registry.command_types, self._public_key, second_core=second_core)
         self._thread = threading.Thread(target=self._run, name="yilian-engine", daemon=True)
         self._thread.start()
 
     @property
-    def chain(self) -> Digest:
-        """Id of the chain."""
-        return self._machine.chain
-
-    @property
-    def state(self) -> State:
-        """The committed rows, tiles and leaves, for proofs; read only."""
-        return self._state
-
-    @property
     def checking_process(self) -> int | None:
         """Process id of the child that checks a backlog, None while there is none."""
         return self._ahead.child
-
-    def head(self) -> Head:
-        """Give where the chain stands after the newest durable block."""
-        return self._machine.head
 
     def submit(self, transaction: bytes) -> Future[TransactionResult]:
         """Hand in a transaction; see `Engine.submit`."""
@@ -118,83 +80,11 @@ class EmbeddedEngine:
             raise UnavailableError(f"the engine has stopped ({self._failure}): restart the node")
         return self._ahead.put(bytes(transaction))
 
-    def find_case(self, case_id: CaseId) -> tuple[str, Found[Case]] | None:
-        """Find a committed case of any type: (case type, case)."""
-        return self._machine.find_case(case_id)
-
-    def directory(self) -> Directory:
-        """Give members, keys and parameters as of the newest block; ask again for newer ones."""
-        return self._machine.directory()
-
-    def reads(self) -> Reads:
-        """Give typed reads of the committed state of all workflows; ask again for newer ones."""
-        return CommittedReads(self._state, self._registry)
-
-    def block(self, height: int) -> tuple[BlockHeader, Block]:
-        """Give one block; NotFoundError, VerificationError as `Engine.block`."""
-        return parse_block(self._blocks.read(height))
-
-    def events(self, height: int) -> tuple[Event, ...]:
-        """Give what the operations of one block did, in the order of their leaves; errors as `block`."""
-        with self._reading:  # who follows the chain asks for the newest block at the same moment
-            found = self._events.get(height)
-            if found is None:
-                found = tuple(events_of(self._machine, *self.block(height), self._registers))
-                self._events[height] = found
-                while len(self._events) > EVENTS_KEPT:
-                    del self._events[next(iter(self._events))]
-        return found
-
-    def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
-        """Call back with the height after every durable block; see `Engine.subscribe`."""
-        with self._moved:
-            self._callbacks.append(callback)
-
-        def unsubscribe() -> None:
-            with self._moved:
-                if callback in self._callbacks:
-                    self._callbacks.remove(callback)
-
-        return unsubscribe
-
-    def wait_height(self, height: int, timeout_s: float | None = None) -> int:
-        """Wait until the chain is at `height`, the time is over or the engine stops, and give its height."""
-        with self._moved:
-            self._moved.wait_for(lambda: self._machine.head.height >= height or self._stopped, timeout_s)
-        return self._machine.head.height
-
     def close(self) -> None:
         """Finish what was taken, then stop; a second close does nothing. State and blocks stay open."""
         self._ahead.close()
         self._thread.join()
         self._ahead.stop_child()
-
-    def _recover(self) -> None:
-        head, last = self._machine.head, self._blocks.last_height()
-        if head.height > last:
-            raise VerificationError(
-                f"the state is at block {head.height}, the blocks end at {last}, expected at least as many: the disk "
-                "lost blocks; fetch them from another member or restore a backup"
-            )
-        if head.height:
-            header, _ = parse_block(self._blocks.read(head.height))
-            if header.digest != head.block:
-                raise VerificationError(
-                    f"block {head.height} is {header.digest.hex()}, the state was made by {head.block.hex()}: "
-                    "blocks and state are of different chains; restore both from one backup"
-                )
-        for height in range(head.height + 1, last + 1):
-            self._machine.commit(replay(self._machine, self._blocks.read(height)))
-            _log.info("block %d was executed again", height)
-
-    def _public_key(self, raw: bytes) -> bytes | None:
-        try:
-            found = self._machine.directory().key(key_id(raw))
-        except ValueError:
-            return None
-        if found is None or key_id_of(SuiteId.INTL, found.fields.public_key) != raw:
-            return None
-        return found.fields.public_key
 
     def _run(self) -> None:
         while batch := self._ahead.take():
@@ -253,7 +143,12 @@ class EmbeddedEngine:
             self._notify(height)
 
     def _check_proposer(self, time: UnixMillis) -> Signer:
-        proposer = self._proposer
+        proposer, sequencer = self._proposer, self._machine.sequencer()
+        if sequencer != self._proposer_id:
+            raise UnavailableError(
+                f"the members made {sequencer.hex()} the sequencer, expected {self._proposer_id.hex()}: restart the "
+                "node, which then follows the new one"
+            )
         known = proposer_key(self._machine.directory(), self._proposer_id, proposer.key_id, time)
         if known != proposer.public_key:
             raise UnavailableError(
@@ -275,29 +170,6 @@ class EmbeddedEngine:
             proposer=self._proposer_id,
             key_id=proposer.key_id,
         )
-
-    def _commit_state(self, executed: Executed) -> None:
-        try:
-            self._machine.commit(executed)
-        except BaseException as error:
-            # nobody was told of this block: it goes, so that the next one takes its height
-            try:
-                self._blocks.truncate_after(self._machine.head.height)
-            except YilianError as second:
-                self._failure = f"block {executed.head.height} could be neither executed nor dropped: {second}"
-            if not isinstance(error, YilianError):
-                self._failure = self._failure or f"the state could not be written: {error!r}"
-            raise
-
-    def _notify(self, height: int) -> None:
-        with self._moved:
-            self._moved.notify_all()
-            callbacks = tuple(self._callbacks)
-        for callback in callbacks:
-            try:
-                callback(height)
-            except Exception:  # noqa: BLE001 - a subscriber's error is its own
-                _log.exception("a subscriber failed at block %d", height)
 
 
 def _with_leaves(executed: Executed, transactions: Sequence[bytes], log_size: int) -> tuple[bytes, ...]:

@@ -73,8 +73,17 @@ class Engine(Protocol):
         """The committed rows, tiles and leaves, for proofs; read only."""
         ...
 
+    @property
+    def failure(self) -> str | None:
+        """Say why the engine takes no more blocks, None while it does; reads go on."""
+        ...
+
     def head(self) -> Head:
         """Give where the chain stands after the newest durable block."""
+        ...
+
+    def sequencer(self) -> InstitutionId:
+        """Name the member that may sign the next block."""
         ...
 
     def submit(self, transaction: bytes) -> Future[TransactionResult]:
@@ -107,6 +116,10 @@ class Engine(Protocol):
             NotFoundError: there is none at this height.
             VerificationError: its stored bytes do not hold.
         """
+        ...
+
+    def encoded_block(self, height: int) -> bytes:
+        """Give the bytes of one block, as its proposer signed them; errors as `block`."""
         ...
 
     def events(self, height: int) -> tuple[Event, ...]:

@@ -29,6 +29,7 @@ from yilian.ledger.ports import Batch, Blocks, State
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer, BlockRecords, Head, OperationRecord, TransactionResult, Verified
 from yilian.ledger.running import Circumstances
+from yilian.ledger.sequencer import sequencer_of
 from yilian.ledger.state import GOVERNANCE, Directory, Layer, decode_case, key_hash, register_key
 from yilian.ledger.tree import Allocate, Rows, StateTree
 from yilian.ledger.workflow import KERNEL, KernelRefusal
@@ -199,7 +200,7 @@ class Machine:
             height=at.height,
             time=at.time,
             block=block,
-            app_hash=_app_hash(log.size, log_root, self._tree.root, parameters_root),
+            app_hash=app_hash_of(log.size, log_root, self._tree.root, parameters_root),
             log_size=log.size,
             log_root=log_root,
             state_root=self._tree.root,
@@ -241,6 +242,10 @@ class Machine:
     def directory(self) -> Directory:
         """Members, keys and parameters as of the last commit; from any thread, for short use."""
         return Directory(self._state)
+
+    def sequencer(self) -> InstitutionId:
+        """Name the member that may sign the next block, as of the last commit; from any thread."""
+        return sequencer_of(self._state)
 
     def answered(self, actor: InstitutionId, op: OpId, time: UnixMillis) -> tuple[Digest, Answer] | None:
         """Find what was answered to an operation id that is still remembered: its bytes' digest, the answer."""
@@ -289,7 +294,7 @@ class Machine:
             height=0,
             time=self.genesis.time,
             block=self.chain,
-            app_hash=_app_hash(0, log_root, tree.root, parameters_root),
+            app_hash=app_hash_of(0, log_root, tree.root, parameters_root),
             log_size=0,
             log_root=log_root,
             state_root=tree.root,
@@ -298,13 +303,19 @@ class Machine:
         self._state.write(Batch(height=0, rows=rows, tiles={}, leaves=b"", head=canonical.encode(head)))
 
 
-def _app_hash(log_size: int, log_root: Digest, state_root: Digest, parameters_root: Digest) -> Digest:
+def app_hash_of(log_size: int, log_root: Digest, state_root: Digest, parameters_root: Digest) -> Digest:
+    """Give the app hash: what a block says of everything before it."""
     return digest(
         sha256(b"yilian/app/v1" + log_size.to_bytes(8, "big") + log_root + state_root + parameters_root).digest()
     )
 
 
+def parameters_root_of(parameters: Parameters | None, constitution: Constitution | None) -> Digest:
+    """Give the root over parameters and constitution."""
+    return tagged_hash("yilian/parameters/v1", canonical.encode(parameters), canonical.encode(constitution))
+
+
 def _parameters_root(layer: Layer) -> Digest:
     parameters = layer.find_register(PARAMETER_KEYS[0], Parameters)
     constitution = layer.find_register(PARAMETER_KEYS[1], Constitution)
-    return tagged_hash("yilian/parameters/v1", canonical.encode(parameters), canonical.encode(constitution))
+    return parameters_root_of(parameters, constitution)

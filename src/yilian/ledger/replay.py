@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from yilian.errors import VerificationError
-from yilian.ledger.block import BlockHeader, parse_block, verify_block
+from yilian.ledger.block import Block, BlockHeader, parse_block, verify_block
 from yilian.ledger.envelope import TransactionCode
 from yilian.ledger.machine import Executed, Machine
 from yilian.ledger.members import Role, is_valid
+from yilian.ledger.results import Verified
 from yilian.ledger.state import Directory
 from yilian.values import InstitutionId, KeyId, PublicKey, UnixMillis
 
@@ -23,18 +24,17 @@ def replay(machine: Machine, data: bytes) -> Executed:
     """Check the next block and execute it again; `commit` or `discard` what it gives.
 
     Raises:
-        VerificationError: malformed, not the next block of this chain, not signed by a valid gateway key, made on
-            another state than this one, or it holds a transaction that may not enter a block.
+        VerificationError: malformed, not the next block of this chain, not signed by a valid gateway key of the chain's
+            sequencer, made on another state than this one, or it holds a transaction that may not enter a block.
     """
-    header, block = parse_block(data)
+    return replay_parsed(machine, *parse_block(data), lambda _: 0)
+
+
+def replay_parsed(machine: Machine, header: BlockHeader, block: Block, verified: Verified) -> Executed:
+    """Do as `replay` with a block that `parse_block` gave; `verified` says what of each transaction was checked."""
     _check_place(machine, header)
-    public_key = proposer_key(machine.directory(), header.proposer, header.key_id, header.time)
-    if public_key is None or not verify_block(block, public_key):
-        raise VerificationError(
-            f"block {header.height} is not signed by a valid gateway key of {header.proposer.hex()}: "
-            "fetch it from another member"
-        )
-    executed = machine.execute(header.height, header.time, header.digest, block.transactions, lambda _: 0)
+    _check_proposer(machine, header, block)
+    executed = machine.execute(header.height, header.time, header.digest, block.transactions, verified)
     for index, result in enumerate(executed.results):
         if result.code != TransactionCode.OK:
             machine.discard(executed)
@@ -43,6 +43,21 @@ def replay(machine: Machine, data: bytes) -> Executed:
                 "expected only valid ones: its proposer broke the rules, keep it as evidence"
             )
     return executed
+
+
+def _check_proposer(machine: Machine, header: BlockHeader, block: Block) -> None:
+    sequencer = machine.sequencer()
+    if header.proposer != sequencer:
+        raise VerificationError(
+            f"block {header.height} is proposed by {header.proposer.hex()}, expected the sequencer {sequencer.hex()}: "
+            "keep it as evidence, and fetch the block from the sequencer"
+        )
+    public_key = proposer_key(machine.directory(), header.proposer, header.key_id, header.time)
+    if public_key is None or not verify_block(block, public_key):
+        raise VerificationError(
+            f"block {header.height} is not signed by a valid gateway key of {header.proposer.hex()}: "
+            "fetch it from another member"
+        )
 
 
 def _check_place(machine: Machine, header: BlockHeader) -> None:
