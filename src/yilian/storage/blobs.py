@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from yilian.errors import ConflictError, NotFoundError, UnavailableError
-from yilian.storage.disk import FILE_MODE, TEMPORARY, Disk, create, disk_errors
+from yilian.storage.disk import FILE_MODE, TEMPORARY, Disk, disk_errors
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _REST = re.compile(r"[0-9a-f]{62}\Z")
@@ -46,10 +46,10 @@ class LocalBlobs:
             self._disk.make_folder(path)
             self._disk.make_folder(path / _PARTIAL)
             for number in range(256):
-                (path / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+                self._disk.add_folder(path / f"{number:02x}")
             self._disk.sync_folder(path)
             for left in path.glob(f"??/*{TEMPORARY}"):
-                left.unlink()
+                self._disk.remove(left)
 
     def put(self, root: bytes, content: bytes | Iterable[bytes]) -> int:
         """Make a blob durable and give its size in bytes; replaces what stood under this root.
@@ -105,7 +105,7 @@ class LocalBlobs:
         """Drop a blob, durably; nothing happens where there is none."""
         target = self._place(root)
         with disk_errors(f"blob {root.hex()}"):
-            target.unlink(missing_ok=True)
+            self._disk.remove(target)
             self._disk.sync_folder(target.parent)
 
     def roots(self) -> Iterator[bytes]:
@@ -148,7 +148,7 @@ class LocalBlobs:
     def discard_partial(self, name: str) -> None:
         """Drop what arrived of a blob that nobody waits for any more."""
         with disk_errors(f"partial blob {name}"):
-            self._partial(name).unlink(missing_ok=True)
+            self._disk.remove(self._partial(name))
 
     def _partial(self, name: str) -> Path:
         if not _NAME.match(name):
@@ -164,7 +164,7 @@ class LocalBlobs:
     def _write(self, target: Path, pieces: Iterable[bytes]) -> tuple[Path, int]:
         temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
         size = 0
-        descriptor = create(temporary)
+        descriptor = self._disk.create(temporary)
         try:
             try:
                 for piece in pieces:
@@ -173,7 +173,7 @@ class LocalBlobs:
             finally:
                 os.close(descriptor)
         except BaseException:
-            _drop(temporary)
+            self._drop(temporary)
             raise
         return temporary, size
 
@@ -182,8 +182,12 @@ class LocalBlobs:
             self._sync(temporary)
             self._disk.rename(temporary, target)
         except OSError:
-            _drop(temporary)
+            self._drop(temporary)
             raise
+
+    def _drop(self, path: Path) -> None:
+        with suppress(OSError):
+            self._disk.remove(path)
 
     def _sync(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -206,7 +210,7 @@ class LocalBlobs:
                     self._disk.rename(temporary, target)
             except OSError:
                 for temporary, _ in written:
-                    _drop(temporary)
+                    self._drop(temporary)
                 raise
             for _ in pool.map(self._disk.sync_folder, sorted({target.parent for _, target in written})):
                 pass
@@ -239,7 +243,7 @@ class LocalBlobWriter:
                 self._blobs._disk.write(descriptor, piece)  # noqa: SLF001 - the store's own half
             except OSError:
                 with suppress(OSError):
-                    os.ftruncate(descriptor, self._length)
+                    self._blobs._disk.cut(descriptor, self._length)  # noqa: SLF001 - as above
                 raise
         self._length += len(piece)
 
@@ -252,7 +256,7 @@ class LocalBlobWriter:
         if not 0 <= length <= self._length:
             raise ValueError(f"length {length} is outside 0 … {self._length}")
         with disk_errors(f"partial blob {self._path.name}"):
-            os.ftruncate(self._open(), length)
+            self._blobs._disk.cut(self._open(), length)  # noqa: SLF001 - a writer is a part of its store
         self._length = length
 
     def commit(self, root: bytes) -> None:
@@ -275,7 +279,7 @@ class LocalBlobWriter:
         """Drop what was appended."""
         self.close()
         with disk_errors(f"partial blob {self._path.name}"):
-            self._path.unlink(missing_ok=True)
+            self._blobs._disk.remove(self._path)  # noqa: SLF001 - a writer is a part of its store
 
     def close(self) -> None:
         """Leave the file as it is; `LocalBlobs.writer` does this at its end."""
@@ -291,8 +295,3 @@ class LocalBlobWriter:
 
 def _missing(root: bytes) -> NotFoundError:
     return NotFoundError(f"no blob with root {root.hex()} here: fetch it from its custodian")
-
-
-def _drop(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)

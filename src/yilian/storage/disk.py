@@ -23,6 +23,10 @@ TEMPORARY = ".tmp"
 class Disk:
     """The operating system's files; errors come out as `OSError` and are mapped by the store."""
 
+    def create(self, path: Path) -> int:
+        """Open a new file for writing, readable by its owner only; FileExistsError where the name is taken."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+
     def write(self, descriptor: int, content: bytes | memoryview) -> None:
         """Write all bytes at the file's position."""
         rest = memoryview(content)
@@ -33,9 +37,22 @@ class Disk:
         """Return once the bytes and the length of a file are on the device."""
         os.fdatasync(descriptor)
 
+    def cut(self, descriptor: int, size: int) -> None:
+        """Let a file end after `size` bytes; `sync` makes it last."""
+        os.ftruncate(descriptor, size)
+
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, atomically, replacing what bore it."""
         old.replace(new)
+
+    def remove(self, path: Path) -> None:
+        """Take a name away; nothing happens where there is none. `sync_folder` makes it last."""
+        path.unlink(missing_ok=True)
+
+    def add_folder(self, folder: Path) -> None:
+        """Make one folder for the owner only; nothing happens where it is there. `sync_folder` makes it last."""
+        with suppress(FileExistsError):
+            folder.mkdir(mode=FOLDER_MODE)
 
     def sync_folder(self, folder: Path) -> None:
         """Return once the names in a folder are on the device."""
@@ -50,14 +67,13 @@ class Disk:
         if folder.is_dir():
             return
         self.make_folder(folder.parent)
-        with suppress(FileExistsError):
-            folder.mkdir(mode=FOLDER_MODE)
+        self.add_folder(folder)
         self.sync_folder(folder.parent)
 
     def store(self, path: Path, content: bytes) -> None:
         """Make `path` hold exactly these bytes, durably: after a crash it holds either the old or the new ones."""
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
-        descriptor = create(temporary)
+        descriptor = self.create(temporary)
         try:
             try:
                 self.write(descriptor, content)
@@ -67,14 +83,9 @@ class Disk:
             self.rename(temporary, path)
         except OSError:
             with suppress(OSError):
-                temporary.unlink()
+                self.remove(temporary)
             raise
         self.sync_folder(path.parent)
-
-
-def create(path: Path) -> int:
-    """Open a new file for writing, readable by its owner only; FileExistsError where the name is taken."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
-from yilian.storage.disk import Disk, create, disk_errors, lock_folder
+from yilian.storage.disk import Disk, disk_errors, lock_folder
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 MAX_BLOCK_BYTES = 2**31 - 1
@@ -147,7 +147,7 @@ class SegmentBlocks:
         with self._lock, disk_errors(f"block store {self._path}"):
             self._close_tail()
             while len(self._segments) > 1 and self._segments[-1].first > height:
-                self._segments.pop().path.unlink()
+                self._disk.remove(self._segments.pop().path)
                 self._disk.sync_folder(self._path)
             if not self._segments:
                 return
@@ -209,12 +209,12 @@ class SegmentBlocks:
         number = int(self._segments[-1].path.stem) + 1 if self._segments else 1
         self._close_tail()
         segment = _Segment(self._path / f"{number:08}{SUFFIX}", height)
-        os.close(create(segment.path))
+        os.close(self._disk.create(segment.path))
         try:
             self._disk.sync_folder(self._path)
         except OSError:
             with suppress(OSError):
-                segment.path.unlink()
+                self._disk.remove(segment.path)
             raise
         self._segments.append(segment)
         return segment
@@ -361,7 +361,7 @@ def _segment_paths(path: Path) -> list[Path]:
 def _cut(disk: Disk, path: Path, size: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.ftruncate(descriptor, size)
+        disk.cut(descriptor, size)
         disk.sync(descriptor)
     finally:
         os.close(descriptor)
