@@ -189,4 +189,4 @@ def _step(row: Json, names: dict[str, str], titles: Titles) -> dict[str, Any]:
     }
 
 
-add_any_step(app, "audit", "yilian audit step inspection.order --body {} --as bureau-inspector --home h")
+add_any_step(app, "audit", "yilian audit step inspection.open --body {} --as bureau-inspector --home h")

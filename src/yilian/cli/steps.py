@@ -69,11 +69,12 @@ class Step(NamedTuple):
     case: str | None = None
     refs: Sequence[str] = ()
     op: str | None = None
+    claims: Mapping[str, str] = {}
 
 
 def take(who: Who, client: Client, step: Step) -> Json:
     """Take a step: signed on the node where it holds the key, else drafted, signed here, handed in."""
-    options = {"case_id": step.case, "refs": step.refs, "op_id": step.op}
+    options = {"case_id": step.case, "refs": step.refs, "op_id": step.op, "claims": step.claims}
     try:
         return client.act(step.workflow, step.command, step.body, **options)  # type: ignore[arg-type]  # by name
     except NoGrantError:
@@ -86,7 +87,7 @@ def take(who: Who, client: Client, step: Step) -> Json:
 
 def take_together(client: Client, second: str, home: Path, step: Step) -> Json:
     """Take a step that two people sign, both with keys on the node."""
-    draft = client.draft(step.workflow, step.command, step.body, case_id=step.case, refs=step.refs)
+    draft = client.draft(step.workflow, step.command, step.body, case_id=step.case, refs=step.refs, claims=step.claims)
     with open_client(second, home) as other:
         return client.submit(draft, [client.sign(draft), other.sign(draft)])
 
@@ -107,6 +108,7 @@ def take_as_patient(client: Client, wallet: Wallet, step: Step) -> Json:
         case_id=step.case,
         refs=step.refs,
         signers=[(signer.key_id.hex(), "patient")],
+        claims=step.claims,
     )
     return client.sign_and_submit(draft, signer)
 
@@ -323,6 +325,15 @@ def add_any_step(app: typer.Typer, workflow: str, example: str) -> None:
         *,
         body: Annotated[str, typer.Option(help=say("命令字段，JSON。", "Fields of the command, JSON."))] = "{}",
         ref: Annotated[list[str] | None, typer.Option(help=say("引用的案件。", "A case that it names."))] = None,
+        claim: Annotated[
+            list[str] | None,
+            typer.Option(
+                help=say(
+                    "附加声明 名称=内容：内容留在本机构，账上只有加盐的根。",
+                    "A claim NAME=VALUE: it stays here, the ledger gets a salted root.",
+                )
+            ),
+        ] = None,
         second: Annotated[
             str, typer.Option(help=say("第二名签署人的访问文件。", "Access file of the second person who signs."))
         ] = "",
@@ -337,7 +348,7 @@ def add_any_step(app: typer.Typer, workflow: str, example: str) -> None:
         with who.client() as client:
             refs = [client.resolve(one) for one in ref or ()]
             target = client.resolve(case) if case else None
-            taken = Step(workflow, command, fields, case=target, refs=refs)
+            taken = Step(workflow, command, fields, case=target, refs=refs, claims=claims_of(claim or ()))
             show(take_together(client, second, home, taken) if second else take(who, client, taken))
 
     text = say("执行流程表中的任一步骤。", "Take any step of the workflow's tables.")
@@ -369,6 +380,14 @@ def json_object(text: str) -> Json:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise SettingsError(f"that is no JSON object ({error}): write it as {{...}}") from error
+
+
+def claims_of(given: Sequence[str]) -> dict[str, str]:
+    """Read claims written as NAME=VALUE; SettingsError for one without `=`, or a name given twice."""
+    found = dict(one.split("=", 1) for one in given if "=" in one)
+    if len(found) != len(given):
+        raise SettingsError("a claim is not of the form NAME=VALUE, or a name stands twice: write it as batch=B-17")
+    return found
 
 
 def _patient_signer(case: Json, wallet: Wallet) -> Signer:

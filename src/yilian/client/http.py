@@ -131,9 +131,11 @@ class Client:
         case_id: str | None = None,
         refs: Sequence[str] = (),
         op_id: str | None = None,
+        claims: Mapping[str, str] | None = None,
     ) -> Json:
         """Take a step, signed by the node with this person's key, or by its gateway alone, and wait until durable."""
-        answer: Json = self.post(_path(workflow, command), _step(body, case_id, refs, op_id))
+        asked = _step(body, case_id, refs, op_id) | {"claims": dict(claims or {})}
+        answer: Json = self.post(_path(workflow, command), asked)
         return answer
 
     def draft(
@@ -146,10 +148,11 @@ class Client:
         refs: Sequence[str] = (),
         op_id: str | None = None,
         signers: Sequence[tuple[str, str]] = (),
+        claims: Mapping[str, str] | None = None,
     ) -> Json:
         """Have a core drafted for keys held elsewhere: `signers` are (key id, role), by default this person."""
         named = [{"key_id": key, "role": role} for key, role in signers]
-        asked = _step(body, case_id, refs, op_id) | {"signers": named}
+        asked = _step(body, case_id, refs, op_id) | {"signers": named, "claims": dict(claims or {})}
         drafted: Json = self.post(f"{_path(workflow, command)}/draft", asked)
         return drafted
 

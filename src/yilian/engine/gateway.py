@@ -18,6 +18,7 @@ from yilian.engine.port import Engine
 from yilian.errors import Refused, UnavailableError
 from yilian.ledger import envelope
 from yilian.ledger.cases import Case, Command, Found
+from yilian.ledger.claims import Claim, claims_root
 from yilian.ledger.envelope import PersonSignature
 from yilian.ledger.members import InstitutionKind, Role
 from yilian.ledger.registry import Registry
@@ -80,8 +81,12 @@ class Gateway:
         refs: Sequence[CaseId] = (),
         op: OpId | None = None,
         version: int | None = None,
+        claims: Sequence[Claim] = (),
     ) -> Draft:
-        """Build a core; without `case` it opens one, whose id is derived. `version` defaults to the current one."""
+        """Build a core; without `case` it opens one, whose id is derived. `version` defaults to the current one.
+
+        Of `claims` the core carries the root; whoever drafts keeps them, or none of them can be shown later.
+        """
         bound = self.registry.by_type[type(command)]
         drawn = op_id(os.urandom(16)) if op is None else op
         target = self.derive_id(command, drawn, refs) if case is None else case
@@ -96,7 +101,7 @@ class Gateway:
             case_version=version,
             refs=tuple(refs),
             body=canonical.encode(command),
-            claims_root=None,
+            claims_root=claims_root(claims),
         )
         return Draft(core=envelope.encode_core(core), op_id=drawn, case_id=target, command=bound.word)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from yilian.engine.gateway import Gateway, Signed
 from yilian.engine.port import Engine
 from yilian.errors import ConflictError, NoGrantError, NotFoundError, SettingsError, UnavailableError
 from yilian.ledger.block import Genesis, member_id
+from yilian.ledger.claims import SALT_BYTES, Claim, make_claims
 from yilian.ledger.members import Role, is_valid
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer as OperationAnswer
@@ -32,7 +34,7 @@ from yilian.standards.fhir.findings import Region
 from yilian.storage.port import Index
 from yilian.storage.vault.access import Answer, ApiKey
 from yilian.storage.vault.records import RecordStatus
-from yilian.values import MINUTE, CaseId, EntryId, InstitutionId, case_id, institution_id
+from yilian.values import MINUTE, CaseId, EntryId, InstitutionId, OpId, case_id, institution_id
 from yilian.web.app import Caller, Document
 from yilian.web.app.drafts import draft_view
 from yilian.web.app.views import (
@@ -153,6 +155,11 @@ class NodeApi:
         notices.give(self.node, host, operation)
         (answer,) = host.gateway.send([operation])
         return answer
+
+    def keep_claims(self, caller: Caller, op: OpId, values: Mapping[str, str]) -> tuple[Claim, ...]:
+        """Salt and keep the claims of an operation; errors as `NodeLike`."""
+        salts = [secrets.token_bytes(SALT_BYTES) for _ in values]
+        return self._host(caller).vault.claims.keep(op, make_claims(values, salts))
 
     def find_answer(self, caller: Caller, key_hash: bytes) -> Kept | None:
         """Give the answer kept under an idempotency key."""

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from yilian.errors import ConflictError, NotFoundError, SettingsError, VerificationError
+from yilian.ledger.claims import make_claims
 from yilian.storage.vault import Vault
 from yilian.storage.vault.records import Record, RecordStatus
 from yilian.storage.vault.subjects import Subject
-from yilian.values import case_id, digest
+from yilian.values import case_id, digest, op_id
 
 KEY = bytes(range(32))
 SUBJECT_REF = b"s" * 16
@@ -173,6 +174,18 @@ def test_a_vault_of_another_release_is_left_alone(tmp_path: Path, vault: Vault) 
     change(tmp_path / "vault.db", "UPDATE meta SET value = x'00000009' WHERE name = 'schema'")
     with pytest.raises(SettingsError, match="schema 9"):
         Vault(tmp_path / "vault.db", KEY)
+
+
+def test_a_vault_of_an_earlier_release_gets_the_tables_that_it_lacks(tmp_path: Path, vault: Vault) -> None:
+    vault.records.insert([record()])
+    vault.close()
+    change(tmp_path / "vault.db", "DROP TABLE claims")
+
+    with closing(Vault(tmp_path / "vault.db", KEY)) as opened:
+        kept = opened.claims.keep(op_id(bytes(16)), make_claims({"batch": "B-17"}, [bytes(32)]))
+
+        assert opened.claims.of(op_id(bytes(16))) == kept
+        assert opened.records.find(case_id(bytes([1]) * 32)) == record()
 
 
 def test_what_was_erased_is_in_no_file_any_more(tmp_path: Path, vault: Vault) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from yilian.errors import ConflictError, NotFoundError
+from yilian.ledger.claims import make_claims
 from yilian.storage.vault import Vault
 from yilian.storage.vault.access import Answer, ApiKey, Job, JobState
 from yilian.storage.vault.audit import DisclosureEvent, EdgeRefusal
@@ -235,3 +236,26 @@ def test_a_cursor_stands_at_0_until_it_is_set(vault: Vault) -> None:
     vault.access.set_cursor("push", 4)
     vault.access.set_cursor("push", 5)
     assert (vault.access.cursor("push"), vault.access.cursor("other")) == (5, 0)
+
+
+def test_claims_are_kept_once_and_a_repeat_gives_the_same_salts(vault: Vault) -> None:
+    op = op_id(ONE[:16])
+    first = make_claims({"batch": "B-17"}, [ONE])
+
+    kept = vault.claims.keep(op, first)
+    again = vault.claims.keep(op, make_claims({"batch": "B-17"}, [TWO]))
+
+    assert (kept, again, vault.claims.of(op)) == (first, first, first)
+
+
+def test_other_claims_of_one_operation_are_a_conflict(vault: Vault) -> None:
+    op = op_id(ONE[:16])
+    vault.claims.keep(op, make_claims({"batch": "B-17"}, [ONE]))
+
+    with pytest.raises(ConflictError, match="made other claims before"):
+        vault.claims.keep(op, make_claims({"batch": "B-18"}, [ONE]))
+
+
+def test_claims_of_an_operation_of_another_institution_are_not_found(vault: Vault) -> None:
+    with pytest.raises(NotFoundError, match="ask the institution that sent it"):
+        vault.claims.of(op_id(ONE[:16]))

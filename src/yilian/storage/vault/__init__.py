@@ -1,6 +1,6 @@
 """The vault of one institution: an encrypted database of all that cannot be rebuilt from the ledger.
 
-Keys, salts, identities, masks, one-time keys, received copies, audit record. In backup and in `node check`.
+Keys, salts, identities, masks, one-time keys, received copies, claims, audit record. In backup and in `node check`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from yilian.errors import NotFoundError, UnavailableError, VerificationError
 from yilian.storage.vault.access import Access
 from yilian.storage.vault.audit import AuditRecord
+from yilian.storage.vault.claims import Claims
 from yilian.storage.vault.core import VaultCore
 from yilian.storage.vault.records import Records
 from yilian.storage.vault.releases import Releases
@@ -29,6 +30,7 @@ class Vault(VaultCore):
         self.releases = Releases(self)
         self.audit = AuditRecord(self)
         self.access = Access(self)
+        self.claims = Claims(self)
 
     @classmethod
     def check(cls, path: Path, key: bytes) -> list[str]:

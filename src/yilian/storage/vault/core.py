@@ -192,6 +192,9 @@ class VaultCore:
             raise SettingsError(
                 f"the vault {path} has schema {found}, this release reads {SCHEMA_VERSION}: use the one that made it"
             )
+        with self.transaction() as connection:
+            # a vault made by an earlier release lacks the tables that came later
+            SCHEMA.create_all(connection)
 
 
 class SealedTable(Generic[R]):

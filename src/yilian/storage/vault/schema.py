@@ -58,6 +58,8 @@ NOTES = _sealed("notes", _key("about"), Column("kind", String, primary_key=True,
 AUDIT_EVENTS = _sealed("audit_events", _number("seq"), _blob("use_id", indexed=True))
 EDGE_REFUSALS = _sealed("edge_refusals", _number("seq"), _time("time"), _word("kind"))
 
+CLAIMS = _sealed("claims", _key("op_id"))
+
 API_KEYS = _sealed("api_keys", _key("token_hash"), _blob("key_id", indexed=True))
 ANSWERS = _sealed("answers", _key("key_hash"), _time("expires"))
 JOBS = _sealed("jobs", _key("job_id"), _word("state"), _time("started"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -10,11 +11,12 @@ from yilian.crypto.suite import Signer
 from yilian.engine.gateway import Gateway, Signed
 from yilian.engine.port import Engine
 from yilian.ledger.block import Genesis
+from yilian.ledger.claims import Claim
 from yilian.ledger.members import Role
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer
 from yilian.storage.port import Index
-from yilian.values import CaseId, EntryId, InstitutionId, KeyId
+from yilian.values import CaseId, EntryId, InstitutionId, KeyId, OpId
 from yilian.web.app.views import (
     AuditAsked,
     AuditView,
@@ -109,6 +111,14 @@ class NodeLike(Protocol):
         Raises:
             InvalidTransaction: it could not enter a block.
             UnavailableError: the engine is busy or stopped.
+        """
+        ...
+
+    def keep_claims(self, caller: Caller, op: OpId, values: Mapping[str, str]) -> tuple[Claim, ...]:
+        """Salt the claims of an operation that is to be drafted and keep them; a repeat gives the same ones.
+
+        Raises:
+            ConflictError: the operation made other claims before.
         """
         ...
 

@@ -9,6 +9,7 @@ POST /v1/transactions                            an envelope that a member's own
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import Annotated, Any, cast
 
@@ -24,11 +25,12 @@ from yilian.engine.gateway import Draft, Signed, check
 from yilian.errors import NoGrantError, SettingsError, YilianError
 from yilian.ledger import envelope
 from yilian.ledger.cases import Case, Command, Found
+from yilian.ledger.claims import MAX_CLAIMS, Claim, Value
 from yilian.ledger.envelope import Core, PersonSignature
 from yilian.ledger.members import Role
 from yilian.ledger.registry import Bound
 from yilian.ledger.results import Answer, TransactionResult
-from yilian.values import CaseId, OpId, case_id, key_id, op_id, unix_millis
+from yilian.values import CaseId, OpId, Word, case_id, key_id, op_id, unix_millis
 from yilian.web.app import permits
 from yilian.web.app.context import Context, Req, once, op_id_of, says, serve_problem
 from yilian.web.app.drafts import draft_view
@@ -56,6 +58,8 @@ class StepAsked(Asked, frozen=True, kw_only=True):
     """By default the current one."""
     op_id: Hex16 | None = None
     """16 random bytes; by default drawn here. The same ones twice are one operation."""
+    claims: Annotated[dict[Word, Value], msgspec.Meta(max_length=MAX_CLAIMS)] = msgspec.field(default_factory=dict)
+    """Name → text: kept here, the ledger gets their salted root; each can be proved alone (`/v1/proofs/claim`)."""
 
 
 def step_routes(context: Context) -> list[HTTPRouteHandler]:
@@ -201,7 +205,11 @@ def _drafted(context: Context, request: Req, bound: Bound, data: Any) -> tuple[D
     found = node.engine.find_case(target) if target is not None else None
     op: OpId | None = op_id_of(request) if data.op_id is None else op_id(bytes.fromhex(data.op_id))
     refs = tuple(case_id(bytes.fromhex(one)) for one in data.refs)
-    draft = node.gateway(caller).draft(command, target, refs=refs, op=op, version=data.version)
+    claims: tuple[Claim, ...] = ()
+    if data.claims:
+        op = op_id(secrets.token_bytes(16)) if op is None else op
+        claims = node.keep_claims(caller, op, data.claims)
+    draft = node.gateway(caller).draft(command, target, refs=refs, op=op, version=data.version, claims=claims)
     return draft, found[1] if found is not None else None
 
 
