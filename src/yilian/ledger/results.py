@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from hashlib import sha256
 from typing import Annotated
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import Meta
 from yilian.ledger.cases import Part
 from yilian.ledger.envelope import Envelope, TransactionCode
 from yilian.ledger.log import Leaf
-from yilian.values import CaseId, Digest, Natural, OpId, UnixMillis
+from yilian.values import CaseId, Digest, Natural, OpId, UnixMillis, digest
 
 
 class Checked(IntEnum):
@@ -86,3 +87,10 @@ class BlockRecords(Part, frozen=True, kw_only=True):
     first: Natural
     """Index of the first leaf in the log."""
     records: tuple[OperationRecord, ...]
+
+
+def app_hash_of(log_size: int, log_root: bytes, state_root: bytes, parameters_root: bytes) -> Digest:
+    """Give what all engines agree on after a block; no height or time in it, so that an empty block leaves it alone."""
+    return digest(
+        sha256(b"yilian/app/v1" + log_size.to_bytes(8, "big") + log_root + state_root + parameters_root).digest()
+    )
