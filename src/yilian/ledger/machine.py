@@ -27,13 +27,21 @@ from yilian.ledger.log import Log
 from yilian.ledger.members import Constitution, Parameters
 from yilian.ledger.ports import Batch, Blocks, State
 from yilian.ledger.registry import Registry
-from yilian.ledger.results import Answer, BlockRecords, Head, OperationRecord, TransactionResult, Verified
+from yilian.ledger.results import (
+    Answer,
+    BlockRecords,
+    Head,
+    OperationRecord,
+    TransactionResult,
+    Verified,
+    app_hash_of,
+)
 from yilian.ledger.running import Circumstances
 from yilian.ledger.sequencer import sequencer_of
 from yilian.ledger.state import GOVERNANCE, Directory, Layer, decode_case, key_hash, register_key
-from yilian.ledger.tree import Allocate, Rows, StateTree
+from yilian.ledger.tree import Allocate, Rows, StateProof, StateTree
 from yilian.ledger.workflow import KERNEL, KernelRefusal
-from yilian.values import CaseId, Digest, InstitutionId, OpId, UnixMillis, digest
+from yilian.values import CaseId, Digest, InstitutionId, OpId, UnixMillis
 
 
 class Executed(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,6 +242,14 @@ class Machine:
         """Forget a block that was executed and is not committed."""
         self._tree.undo(executed.overwritten)
 
+    def row(self, hashed_key: bytes) -> bytes | None:
+        """Give a committed row under the hash of its natural key; from any thread."""
+        return self._state.get(hashed_key)
+
+    def prove(self, hashed_key: bytes) -> StateProof:
+        """Prove what stands under a key hash as of the last commit; not between `execute` and `commit`."""
+        return self._tree.prove(hashed_key, self._stored_bucket)
+
     def find_case(self, case: CaseId) -> tuple[str, Found[Case]] | None:
         """Find a committed case of any type; from any thread."""
         row = self._state.get(key_hash(b"case/" + case))
@@ -301,13 +317,6 @@ class Machine:
             parameters_root=parameters_root,
         )
         self._state.write(Batch(height=0, rows=rows, tiles={}, leaves=b"", head=canonical.encode(head)))
-
-
-def app_hash_of(log_size: int, log_root: Digest, state_root: Digest, parameters_root: Digest) -> Digest:
-    """Give the app hash: what a block says of everything before it."""
-    return digest(
-        sha256(b"yilian/app/v1" + log_size.to_bytes(8, "big") + log_root + state_root + parameters_root).digest()
-    )
 
 
 def parameters_root_of(parameters: Parameters | None, constitution: Constitution | None) -> Digest:

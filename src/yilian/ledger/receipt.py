@@ -166,9 +166,7 @@ def is_in_log(logged: LoggedOperation, size: int, root: bytes) -> bool:
 def is_covered(change: Change, key: bytes, changes: bytes) -> bool:
     """Say whether a row, under its key hash, is among the changes of which a leaf holds the digest."""
     pairs = [change.digests[at : at + 64] for at in range(0, len(change.digests), 64)]
-    ordered = all(len(pair) == 64 for pair in pairs) and all(
-        one[:32] < two[:32] for one, two in pairwise(pairs)
-    )
+    ordered = all(len(pair) == 64 for pair in pairs) and all(one[:32] < two[:32] for one, two in pairwise(pairs))
     if not ordered or sha256(b"yilian/changes/v1", change.digests) != changes:
         return False
     return key + sha256(change.row) in pairs
