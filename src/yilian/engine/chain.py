@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from yilian.crypto.suite import SuiteId, key_id_of
 from yilian.engine.events import events_of, register_types
@@ -56,6 +57,8 @@ class ChainKeeper:
         self._registers = register_types(registry)
         self._recover()
         self._machine.restore_window(blocks)
+        self._executing = threading.RLock()
+        """Held while a block is executed and committed: between the two the state tree is ahead of the rows."""
         self._moved = threading.Condition()
         self._callbacks: list[Callable[[int], None]] = []
         self._reading = threading.Lock()
@@ -69,9 +72,20 @@ class ChainKeeper:
         return self._machine.chain
 
     @property
+    def state(self) -> State:
+        """The committed rows, tiles and leaves, for proofs; read only."""
+        return self._state
+
+    @property
     def failure(self) -> str | None:
         """Say why the engine takes no more blocks, None while it does; reads go on."""
         return self._failure
+
+    @contextmanager
+    def proving(self) -> Iterator[Machine]:
+        """Give the machine while no block changes it: head, state tree, rows and log belong together."""
+        with self._executing:
+            yield self._machine
 
     def head(self) -> Head:
         """Give where the chain stands after the newest durable block."""
@@ -156,6 +170,15 @@ class ChainKeeper:
         if found is None or key_id_of(SuiteId.INTL, found.fields.public_key) != raw:
             return None
         return found.fields.public_key
+
+    def _keep(self, data: bytes, executed: Executed) -> None:
+        """Make an executed block and then its state durable; UnavailableError where neither is there."""
+        try:
+            self._blocks.append(executed.head.height, data)
+        except BaseException:
+            self._machine.discard(executed)
+            raise
+        self._commit_state(executed)
 
     def _commit_state(self, executed: Executed) -> None:
         try:

@@ -89,7 +89,8 @@ class EmbeddedEngine(ChainKeeper):
     def _run(self) -> None:
         while batch := self._ahead.take():
             try:
-                self._commit(batch)
+                with self._executing:
+                    self._commit(batch)
             except YilianError as error:
                 _fail(batch, error)
             except Exception:  # noqa: BLE001 - the outermost loop: one transaction must not stop the chain
@@ -104,7 +105,8 @@ class EmbeddedEngine(ChainKeeper):
     def _commit_singly(self, batch: Sequence[Waiting]) -> None:
         for item in batch if len(batch) > 1 else ():
             try:
-                self._commit([item])
+                with self._executing:
+                    self._commit([item])
             except YilianError as error:
                 _fail([item], error)
             except Exception:  # noqa: BLE001 - as above
@@ -132,11 +134,11 @@ class EmbeddedEngine(ChainKeeper):
         else:
             try:
                 header = self._header(executed, kept, proposer)
-                self._blocks.append(height, seal_block(header, kept, proposer))
+                sealed = seal_block(header, kept, proposer)
             except BaseException:
                 machine.discard(executed)
                 raise
-            self._commit_state(machine.name(executed, header.digest))
+            self._keep(sealed, machine.name(executed, header.digest))
         for item, result in zip(batch, executed.results, strict=True):
             _resolve(item.future, result)
         if kept:

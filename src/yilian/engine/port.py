@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
 
 from yilian.ledger.block import Block, BlockHeader
 from yilian.ledger.cases import Case, Command, Found, Register
+from yilian.ledger.machine import Machine
 from yilian.ledger.members import Role
 from yilian.ledger.ports import State
 from yilian.ledger.results import Head, Result, TransactionResult
@@ -76,6 +78,10 @@ class Engine(Protocol):
     @property
     def failure(self) -> str | None:
         """Say why the engine takes no more blocks, None while it does; reads go on."""
+        ...
+
+    def proving(self) -> AbstractContextManager[Machine]:
+        """Give the machine, to read and prove from, while no block changes it; blocks wait meanwhile, so be short."""
         ...
 
     def head(self) -> Head:
