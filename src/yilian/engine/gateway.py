@@ -13,11 +13,13 @@ import msgspec
 
 from yilian import canonical
 from yilian.crypto import cose
+from yilian.crypto.cose_receipt import Inclusion, sign_receipt
 from yilian.crypto.suite import Signer
 from yilian.engine.port import Engine
 from yilian.errors import Refused, UnavailableError
 from yilian.ledger import envelope
 from yilian.ledger.cases import Case, Command, Found
+from yilian.ledger.checkpoint import origin
 from yilian.ledger.claims import Claim, claims_root
 from yilian.ledger.envelope import PersonSignature
 from yilian.ledger.members import InstitutionKind, Role
@@ -164,6 +166,10 @@ class Gateway:
     def sign_document(self, payload: bytes, tag: str) -> bytes:
         """Sign bytes for another institution, off the ledger, under a domain tag: an encoded COSE_Sign1."""
         return canonical.encode(cose.sign1(payload, tag.encode(), self._signer))
+
+    def sign_receipt(self, inclusion: Inclusion, subject: str) -> bytes:
+        """Sign the log root that a leaf leads to as a COSE receipt of this chain (RFC 9942)."""
+        return sign_receipt(inclusion, self._signer, issuer=origin(self.engine.chain), subject=subject)
 
     def send(self, operations: Sequence[Signed], *, valid_until: UnixMillis | None = None) -> list[Answer]:
         """Submit operations, up to 100 an envelope, and wait for all answers; refused ones are answers too.
