@@ -126,6 +126,10 @@ class Index(Protocol):
         """Give the events of the blocks `first` … `last`, the oldest first."""
         ...
 
+    def events_of_operation(self, op_id: bytes) -> tuple[EventRow, ...]:
+        """Give the events with an operation id, the oldest first: one, unless several members chose the same."""
+        ...
+
     def tally(self) -> list[Tally]:
         """Count all events by workflow, command and result."""
         ...

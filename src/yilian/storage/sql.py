@@ -24,7 +24,7 @@ from yilian.errors import NotFoundError, SettingsError, VerificationError
 from yilian.storage.database import WRITES, database_errors, open_sqlite
 from yilian.storage.rows import MAX_PAGE, CaseQuery, CaseRow, EntryQuery, EntryRow, EventRow, Page, Projected, Tally
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = sa.MetaData()
 
 _META = Table("meta", _SCHEMA, Column("name", String, primary_key=True), Column("value", BigInteger, nullable=False))
@@ -44,6 +44,7 @@ _EVENTS = Table(
     Column("state", String, nullable=False),
     Column("detail", Text, nullable=False),
     Index("events_case", "case_id", "height", "index"),
+    Index("events_operation", "op_id"),
 )
 _CASES = Table(
     "cases",
@@ -199,6 +200,10 @@ class SqlIndex:
     def events_between(self, first: int, last: int, *, limit: int = 100, cursor: str | None = None) -> Page[EventRow]:
         """Give the events of the blocks `first` … `last`, the oldest first."""
         return self._events(_EVENTS.c.height.between(first, last), limit, cursor)
+
+    def events_of_operation(self, op_id: bytes) -> tuple[EventRow, ...]:
+        """Give the events with an operation id, the oldest first: one, unless several members chose the same."""
+        return self._events(_EVENTS.c.op_id == op_id, MAX_PAGE, None).items
 
     def tally(self) -> list[Tally]:
         """Count all events by workflow, command and result, in this order."""

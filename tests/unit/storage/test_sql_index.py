@@ -220,3 +220,10 @@ def test_an_index_of_another_release_begins_anew(tmp_path: Path, index: SqlIndex
         connection.commit()
     with closing(SqlIndex(tmp_path / "index.db")) as again:
         assert again.height() == 0
+
+
+def test_an_operation_is_found_by_its_id(index: SqlIndex) -> None:
+    index.apply([block(1), block(2)])
+
+    assert index.events_of_operation(b"\x02\x00" * 8) == (event(2, 0),)
+    assert index.events_of_operation(bytes(16)) == ()
