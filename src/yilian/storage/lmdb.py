@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +24,8 @@ HEAD_KEY = b"head"
 _TILE = struct.Struct(">BQ")
 _HEIGHT = struct.Struct(">Q")
 _GROWTH_WAIT_S = 60.0
+_LOOK_EVERY = 1_000
+"""Values between two looks of a long read for a writer that waits."""
 _DAMAGED = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -135,6 +137,45 @@ class LmdbState:
             except _MapFullError:
                 self._grow()
 
+    @contextmanager
+    def frozen(self) -> Iterator[FrozenState]:
+        """Read everything of one committed state while blocks are written; ends early where the map must grow.
+
+        Raises:
+            UnavailableError: a writer waits for room: begin again.
+        """
+        self._gate.enter()
+        try:
+            with self._errors(), self._environment.begin() as transaction:
+                databases = (self._rows, self._tiles, self._leaves, self._head)
+                yield FrozenState(transaction, databases, self._gate)
+        finally:
+            self._gate.leave()
+
+    def fill(
+        self,
+        *,
+        rows: Sequence[tuple[bytes, bytes]] = (),
+        tiles: Mapping[tuple[int, int], bytes] | None = None,
+        leaves: Sequence[tuple[int, bytes]] = (),
+    ) -> None:
+        """Put parts of a snapshot into a store that is being made; it has no head before the last `write`.
+
+        Raises:
+            UnavailableError: as `write`.
+        """
+        placed = sorted((_TILE.pack(*place), tile) for place, tile in (tiles or {}).items())
+        packed = [(_HEIGHT.pack(height), content) for height, content in leaves]
+        while True:
+            try:
+                with self._errors(), self._environment.begin(write=True) as transaction:
+                    transaction.cursor(self._rows).putmulti(list(rows))
+                    transaction.cursor(self._tiles).putmulti(placed)
+                    transaction.cursor(self._leaves).putmulti(packed)
+                return
+            except _MapFullError:
+                self._grow()
+
     def close(self) -> None:
         """Release files and locks; a second close does nothing."""
         self._gate.alone()
@@ -207,6 +248,41 @@ class LmdbState:
         ) from error
 
 
+class FrozenState:
+    """One committed state from first to last, for as long as `LmdbState.frozen` is open; one thread."""
+
+    def __init__(self, transaction: lmdb.Transaction, databases: tuple[lmdb._Database, ...], gate: _Gate) -> None:
+        self._transaction = transaction
+        self._rows, self._tiles, self._leaves, self._head = databases
+        self._gate = gate
+
+    def head(self) -> bytes | None:
+        """Give the head, or None before the first commit."""
+        return self._get(self._head, HEAD_KEY)
+
+    def rows(self) -> Iterator[bytes]:
+        """Give every row in order of key hash."""
+        return self._values(self._rows)
+
+    def tile(self, level: int, index: int) -> bytes | None:
+        """Give the stored hashes of one tile of the log, or None."""
+        return self._get(self._tiles, _TILE.pack(level, index))
+
+    def leaves(self) -> Iterator[bytes]:
+        """Give the leaves of every block that added some, in order of height."""
+        return self._values(self._leaves)
+
+    def _values(self, database: lmdb._Database) -> Iterator[bytes]:
+        for number, value in enumerate(self._transaction.cursor(database).iternext(keys=False, values=True)):
+            if number % _LOOK_EVERY == 0 and self._gate.is_wanted:
+                raise UnavailableError("the state store needs room while it is read as a whole: begin again")
+            yield bytes(value)
+
+    def _get(self, database: lmdb._Database, key: bytes) -> bytes | None:
+        found = self._transaction.get(key, db=database)
+        return None if found is None else bytes(found)
+
+
 class _ReadOnly(LmdbState):
     """A store opened for reading alone."""
 
@@ -230,6 +306,11 @@ class _Gate:
         self._changed = threading.Condition(threading.Lock())
         self._readers = 0
         self._closed = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits to be alone."""
+        return self._closed
 
     def enter(self) -> None:
         with self._changed:

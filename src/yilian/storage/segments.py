@@ -4,6 +4,9 @@ A record is length (4 bytes, big-endian) ‖ CRC-32 (4) ‖ height (8, big-endia
 height and block. Files are named 00000001.seg, 00000002.seg … and hold heights without a gap.
 A crash can leave one incomplete record, at the very end: opening drops it. Anything else is damage, and is never
 repaired in silence.
+
+Heights start at 1, or at the base that a file `base` names: older segments were pruned, or the store began with a
+snapshot. A segment below the base is one that pruning did not get to remove.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from yilian.storage.disk import Disk, disk_errors, lock_folder
 SEGMENT_BYTES = 64 * 1024 * 1024
 MAX_BLOCK_BYTES = 2**31 - 1
 SUFFIX = ".seg"
+BASE_FILE = "base"
 _HEADER = struct.Struct(">IIQ")
 _LENGTH_AND_HEIGHT = struct.Struct(">IQ")
 # So many heights are looked for behind a bad record, to tell a torn end from damage in the middle.
@@ -90,6 +94,7 @@ class SegmentBlocks:
             self._disk.make_folder(path)
             self._folder_lock = lock_folder(path)
             try:
+                self._base = read_base(path)
                 self._segments = self._load(committed)
             except BaseException:
                 os.close(self._folder_lock)
@@ -142,6 +147,26 @@ class SegmentBlocks:
         with self._lock:
             return self._last_height()
 
+    def first_height(self) -> int:
+        """Give the height of the oldest block that is kept, or would be: 1, unless older ones were pruned."""
+        return self._base
+
+    def prune_below(self, height: int) -> int:
+        """Remove the segments that hold only blocks below `height`, durably, and give the oldest height kept.
+
+        The base is written first: after a crash opening removes what was left. The newest segment always stays.
+        """
+        with self._lock, disk_errors(f"block store {self._path}"):
+            kept = [each.first for each in self._segments if each.first <= height]
+            if not kept or kept[-1] <= self._base:
+                return self._base
+            write_base(self._path, kept[-1], self._disk)
+            self._base = kept[-1]
+            while self._segments[0].first < self._base:
+                self._segments.pop(0).path.unlink()
+            self._disk.sync_folder(self._path)
+            return self._base
+
     def truncate_after(self, height: int) -> None:
         """Drop the blocks above `height`, from the newest down, durably."""
         with self._lock, disk_errors(f"block store {self._path}"):
@@ -170,8 +195,10 @@ class SegmentBlocks:
 
     def _load(self, committed: int) -> list[_Segment]:
         segments: list[_Segment] = []
-        height = 1
+        height = self._base
         paths = _segment_paths(self._path)
+        while len(paths) > 1 and 0 < _first_height(paths[0]) < self._base:
+            paths.pop(0).unlink()
         for path in paths:
             segment, damage = _scan(path, height, is_last=path == paths[-1], thorough=path == paths[-1])
             if damage is not None:
@@ -190,12 +217,12 @@ class SegmentBlocks:
 
     def _last_height(self) -> int:
         if not self._segments:
-            return 0
+            return self._base - 1
         return self._segments[-1].first + len(self._segments[-1].offsets) - 1
 
     def _place(self, height: int) -> tuple[_Segment, int, int]:
-        if not 1 <= height <= self._last_height():
-            raise NotFoundError(f"block {height} is not among 1 … {self._last_height()}: name one of these")
+        if not self._base <= height <= self._last_height():
+            raise NotFoundError(f"block {height} is not among {self._base} … {self._last_height()}: name one of these")
         segment = self._segments[bisect_right(self._segments, height, key=lambda each: each.first) - 1]
         at = height - segment.first
         end = segment.offsets[at + 1] if at + 1 < len(segment.offsets) else segment.size
@@ -249,6 +276,26 @@ class SegmentBlocks:
             self._tail = None
 
 
+def read_base(path: Path) -> int:
+    """Give the height of the oldest block that a folder of segments keeps.
+
+    Raises:
+        VerificationError: the file that says so is damaged.
+    """
+    file = path / BASE_FILE
+    if not file.is_file():
+        return 1
+    height, _, checksum = file.read_text(encoding="ascii", errors="replace").strip().partition(" ")
+    if not height.isdecimal() or checksum != f"{zlib.crc32(height.encode()):08x}":
+        raise VerificationError(f"{file} does not hold, expected a height and its checksum: restore it from a backup")
+    return int(height)
+
+
+def write_base(path: Path, height: int, disk: Disk | None = None) -> None:
+    """Say, durably, that a folder of segments keeps blocks from `height` on."""
+    (disk or Disk()).store(path / BASE_FILE, f"{height} {zlib.crc32(str(height).encode()):08x}\n".encode())
+
+
 def find_damage(path: Path) -> Iterator[Damage]:
     """Read every record of a folder of segments and give what does not hold, without changing anything.
 
@@ -258,9 +305,9 @@ def find_damage(path: Path) -> Iterator[Damage]:
     Raises:
         UnavailableError: the disk failed.
     """
-    height = 1
+    height = read_base(path)
     lost_count = False
-    paths = _segment_paths(path)
+    paths = [file for file in _segment_paths(path) if not 0 < _first_height(file) < height]
     for file in paths:
         start = 0
         if lost_count:
