@@ -50,7 +50,7 @@ def operate_settings(language: str) -> str:
     rows = []
     for field in settings.fields():
         variable = settings.PASSPHRASE_VARIABLE if field.name == "passphrase_file" else field.variable
-        default = "–" if field.default == "" else f"`{field.default}`"
+        default = "–" if field.default in {"", ()} else f"`{field.default}`"
         meaning = field.doc if language == "en" else _said(chinese, field.name, "settings")
         rows.append([f"`{field.name}`", f"`{variable}`", default, field.unit, meaning])
     return _page(text, language, _table(text["columns"][language], rows))

@@ -28,6 +28,7 @@ from yilian.node.host import Host, PersonKey
 from yilian.node.jobs import Jobs
 from yilian.node.pki import TrustStore
 from yilian.node.settings import Settings
+from yilian.storage.anchors import AnchorStore
 from yilian.storage.blobs import LocalBlobs
 from yilian.storage.keystore import FileKeystore
 from yilian.storage.lmdb import LmdbState
@@ -57,9 +58,12 @@ class Node:
         self.index = index
         self.hosts: dict[str, Host] = {}
         self.jobs = Jobs()
+        self.anchors = AnchorStore(home.ledger / "anchors.db")
         self.trust = TrustStore([*founding.cas, *home.stored_cas()])
         self.peers: Any = None
         """The client of other institutions' doors (`node.peers`), put in by `node.run`."""
+        self.checkpoints: Any = None
+        """Signed and witnessed checkpoints (`node.checkpoints`), put in by `node.run`."""
         self._stack = ExitStack()
         self._passphrase = b""
 
@@ -116,6 +120,7 @@ def open_node(home: Home, settings: Settings) -> Node:
         stack.callback(index.close)
         node = Node(home=home, settings=settings, founding=founding, engine=engine, index=index)
         node._passphrase = passphrase  # noqa: SLF001 - the composition root fills what it makes
+        stack.callback(node.anchors.close)
         stack.callback(node.close_hosts)
         stack.callback(node.jobs.close)
         for item in home.institutions():

@@ -18,6 +18,8 @@ from msgspec import Meta
 from yilian.errors import SettingsError
 
 PREFIX = "YILIAN_"
+LISTS = frozenset({"anchoring.authorities"})
+"""Settings that hold several values, in a variable with spaces between them."""
 PASSPHRASE_VARIABLE = "YILIAN_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
 
 
@@ -47,6 +49,22 @@ class PeerSettings(_Section, frozen=True, kw_only=True):
             extra={"unit": "port"},
         ),
     ] = 8471
+    announce: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            description="Host name or address under which others reach the doors; empty = `peer.host`.",
+            extra={"unit": "address"},
+        ),
+    ] = ""
+    sequencer: Annotated[
+        str,
+        Meta(
+            max_length=256,
+            description="Where the sequencer's door is, such as `https://10.0.0.7:8471`; empty = as last announced.",
+            extra={"unit": "address"},
+        ),
+    ] = ""
     timeout_s: Annotated[
         int, Meta(ge=1, le=3600, description="How long one answer of a peer may take.", extra={"unit": "s"})
     ] = 30
@@ -80,6 +98,53 @@ class ImportSettings(_Section, frozen=True, kw_only=True):
     ] = ""
 
 
+class AnchoringSettings(_Section, frozen=True, kw_only=True):
+    """How checkpoints are stamped by outside authorities."""
+
+    authorities: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses of time-stamping authorities (RFC 3161), asked by turn; in the variable, with "
+            "spaces between them.",
+            extra={"unit": "addresses"},
+        ),
+    ] = ()
+    roots: Annotated[
+        str,
+        Meta(description="PEM file with the authorities' root certificates.", extra={"unit": "path"}),
+    ] = ""
+    every: Annotated[
+        int, Meta(ge=1, le=31_536_000, description="Time between two timestamps.", extra={"unit": "s"})
+    ] = 3600
+    max_age: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="No new exchange begins while the newest timestamp is older than this; 0 = off.",
+            extra={"unit": "s"},
+        ),
+    ] = 0
+
+
+class IntegritySettings(_Section, frozen=True, kw_only=True):
+    """How sealed records are read again and checked."""
+
+    rate: Annotated[
+        int,
+        Meta(ge=1, le=10**11, description="Bytes that the check reads in a second at most.", extra={"unit": "B/s"}),
+    ] = 20_000_000
+    every: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=315_360_000,
+            description="Time between the beginnings of two checks; 0 = only when asked for.",
+            extra={"unit": "s"},
+        ),
+    ] = 604_800
+
+
 class LogSettings(_Section, frozen=True, kw_only=True):
     """What the node writes to its log."""
 
@@ -103,6 +168,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     peer: PeerSettings = PeerSettings()
     engine: EngineSettings = EngineSettings()
     imports: ImportSettings = ImportSettings()
+    anchoring: AnchoringSettings = AnchoringSettings()
+    integrity: IntegritySettings = IntegritySettings()
     log: LogSettings = LogSettings()
 
 
@@ -138,7 +205,7 @@ def load(file: Path | None, environment: Mapping[str, str] | None = None) -> Set
             raise _unknown(name, known, f"variable {variable}")
         section, _, last = name.rpartition(".")
         target = values.setdefault(section, {}) if section else values
-        target[last] = text
+        target[last] = text.split() if name in LISTS else text
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
