@@ -230,14 +230,14 @@ def test_an_officer_who_names_a_withdrawn_own_entry_is_refused(consortium: Conso
 def test_an_own_entry_counts_as_withdrawn_once_its_custodian_has_left(
     consortium: Consortium, publish: Publisher
 ) -> None:
-    centre, hospital = consortium["centre"], consortium["hospital"]
-    entry = publish(centre)
-    leaves_on, member = unix_millis(consortium.time + DAY), case_id(centre.id)
-    assert consortium.act(centre, MemberAnnounceLeave(leaves_on=leaves_on), member, persons=[Role.OFFICER]).ok
+    centre, leaver = consortium["centre"], consortium["hospital"]
+    entry = publish(leaver)
+    leaves_on, member = unix_millis(consortium.time + DAY), case_id(leaver.id)
+    assert consortium.act(leaver, MemberAnnounceLeave(leaves_on=leaves_on), member, persons=[Role.OFFICER]).ok
     consortium.advance(2 * DAY)
-    assert consortium.act(centre, MemberLeave(), member, persons=[Role.OFFICER]).ok
+    assert consortium.act(leaver, MemberLeave(), member, persons=[Role.OFFICER]).ok
 
-    answer = consortium.act(hospital, ChallengeOpen(custodian=centre.id, entries=(entry,)))
+    answer = consortium.act(centre, ChallengeOpen(custodian=leaver.id, entries=(entry,)))
 
     assert found(consortium, entry).state == EntryState.CURRENT
     assert refusal(answer) == ("catalog", Refusal.ENTRY_NOT_CURRENT)

@@ -20,6 +20,7 @@ from yilian.workflows.catalog.model import (
     ChallengeState,
     Entry,
     EntryState,
+    Erasure,
     Refusal,
 )
 
@@ -31,6 +32,6 @@ WORKFLOW = Workflow(
     ),
     contract=contract,
     refusals=Refusal,
-    registers=(ChallengeCount,),
+    registers=(ChallengeCount, Erasure),
     parameters=PARAMETERS,
 )

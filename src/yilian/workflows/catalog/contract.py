@@ -10,6 +10,7 @@ from yilian.ledger.members import Role
 from yilian.ledger.workflow import Call, Consequence, Outcome, Put, Reads, step
 from yilian.values import EntryId, InstitutionId, day_of, unix_millis
 from yilian.workflows.catalog import interface
+from yilian.workflows.catalog.erasure import confirm_erased, erase
 from yilian.workflows.catalog.model import (
     RESTRICTED,
     WS_T_500,
@@ -38,6 +39,25 @@ from yilian.workflows.catalog.model import (
     Withdraw,
     id_of_entry,
 )
+
+__all__ = [
+    "challenge_answer",
+    "challenge_expire",
+    "challenge_fail",
+    "challenge_judge",
+    "challenge_open",
+    "challenge_pass",
+    "confirm_erased",
+    "dispute",
+    "erase",
+    "publish",
+    "publish_successor",
+    "replace",
+    "resolve",
+    "restrict",
+    "unrestrict",
+    "withdraw",
+]
 
 CHALLENGE_TAG = "yilian/challenge/v1"
 

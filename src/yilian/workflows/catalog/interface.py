@@ -11,10 +11,13 @@ from yilian.workflows.catalog.model import (
     RESTRICTED,
     Challenge,
     ChallengeState,
+    ConfirmErased,
     Dispute,
     DisputeReason,
     Entry,
     EntryState,
+    Erasure,
+    ErasureBasis,
     Origin,
     Publish,
 )
@@ -23,19 +26,24 @@ __all__ = [
     "RESTRICTED",
     "Challenge",
     "ChallengeState",
+    "ConfirmErased",
     "Dispute",
     "DisputeReason",
     "Entry",
     "EntryState",
+    "Erasure",
+    "ErasureBasis",
     "Origin",
     "Publish",
     "challenge",
     "current",
     "entry",
     "entry_id",
+    "erasure",
     "has_current_state",
     "is_available",
     "is_current",
+    "is_erasing",
     "is_gone",
     "is_restricted",
 ]
@@ -76,6 +84,17 @@ def is_restricted(found: Found[Entry]) -> bool:
 def has_current_state(reads: Reads, found: Found[Entry]) -> bool:
     """Say whether an entry already read is CURRENT, of a custodian neither REMOVED nor LEFT."""
     return found.state == EntryState.CURRENT and not is_gone(reads, found.fields.custodian)
+
+
+def erasure(reads: Reads, entry_id: EntryId) -> Erasure | None:
+    """Find how far the erasure of an entry is; None where none was decided."""
+    return reads.register(Erasure, entry_id)
+
+
+def is_erasing(reads: Reads, entry_id: EntryId) -> bool:
+    """Say whether an entry is ERASING, so that `ConfirmErased` may be sent to it."""
+    found = reads.case(Entry, entry_id)
+    return found is not None and found.state == EntryState.ERASING
 
 
 def challenge(reads: Reads, challenge_id: CaseId) -> Found[Challenge] | None:

@@ -18,6 +18,7 @@ from yilian.ledger.workflow import (
     Ref,
     RefusalCode,
     anyone,
+    both,
     moves,
     node,
     opens,
@@ -44,6 +45,8 @@ class EntryState(StrEnum):
     SUPERSEDED = "superseded"
     ENTERED_IN_ERROR = "entered_in_error"
     WITHDRAWN = "withdrawn"
+    ERASING = "erasing"
+    ERASED = "erased"
 
 
 class ChallengeState(StrEnum):
@@ -86,6 +89,13 @@ class Resolution(StrEnum):
     LOST = "lost"
 
 
+class ErasureBasis(StrEnum):
+    """Why a record may be destroyed: Art. 47 PIPL, and the retention period of medical records."""
+
+    RETENTION_OVER = "retention_over"
+    PATIENT_RIGHT = "patient_right"
+
+
 class Refusal(RefusalCode):
     """Refusals of the catalogue; numbers are frozen."""
 
@@ -101,6 +111,8 @@ class Refusal(RefusalCode):
     NOT_CHALLENGED = 10
     ANSWER_DIFFERS = 11
     SAME_OPERATOR = 12
+    RETENTION_RUNNING = 13
+    ERASURE_CONFIRMED = 14
 
 
 class Entry(Case, frozen=True, kw_only=True):
@@ -127,7 +139,7 @@ class Entry(Case, frozen=True, kw_only=True):
     """Who disputed it last."""
     dispute_reason: DisputeReason | None = None
     answer_by: UnixMillis = 0  # type: ignore[assignment]  # zero, where never disputed
-    """Until when the custodian owes a resolution (due)."""
+    """Until when the custodian owes a resolution, or the end of an erasure (due)."""
 
 
 class Challenge(Case, frozen=True, kw_only=True):
@@ -155,6 +167,19 @@ class ChallengeCount(Register, frozen=True, kw_only=True):
 
     day: Day
     count: Natural
+
+
+class Erasure(Register, frozen=True, kw_only=True):
+    """How far the erasure of an entry is; key: (entry id)."""
+
+    word: ClassVar[str] = "erasure"
+
+    basis: ErasureBasis
+    begun: UnixMillis
+    destroyed: UnixMillis
+    """When the custodian confirmed; 0 until then."""
+    waiting: Annotated[tuple[InstitutionId, ...], Meta(max_length=256)]
+    """Recipients that have not answered for their copies."""
 
 
 class Description(Command, frozen=True, kw_only=True):
@@ -211,6 +236,18 @@ class Withdraw(Command, frozen=True, kw_only=True):
     """Take an entry out of circulation: no new grants, and running ones fail at the next use."""
 
 
+class Erase(Command, frozen=True, kw_only=True):
+    """Decide that a record is destroyed everywhere; nothing of it is delivered from here on."""
+
+    basis: ErasureBasis
+    recipients: Annotated[tuple[InstitutionId, ...], Meta(max_length=256)]
+    """Who was delivered copies and has to answer for them."""
+
+
+class ConfirmErased(Command, frozen=True, kw_only=True):
+    """Say that data, keys and salt are destroyed; for a recipient `consent` says it."""
+
+
 class ChallengeOpen(Command, frozen=True, kw_only=True):
     """Ask whether a custodian, oneself included, still holds 1 to 32 of its entries."""
 
@@ -261,6 +298,8 @@ PARAMETERS = (
     ParameterSpec(name="catalog.challenge_proof", number=30 * DAY, least=DAY, most=365 * DAY),
     ParameterSpec(name="catalog.late_system", number=24 * HOUR, least=HOUR, most=30 * DAY),
     ParameterSpec(name="catalog.late_device", number=HOUR, least=SECOND, most=30 * DAY),
+    ParameterSpec(name="catalog.retention", number=30 * 366 * DAY, least=0, most=100 * 366 * DAY),
+    ParameterSpec(name="catalog.erasure", number=30 * DAY, least=HOUR, most=366 * DAY),
 )
 
 
@@ -311,6 +350,22 @@ ENTRY_ROWS = (
         while_suspended=True,
     ),
     moves("catalog.withdraw", Withdraw, (_E.CURRENT, _E.DISPUTED), _E.WITHDRAWN, who=_OFFICER, while_suspended=True),
+    moves(
+        "catalog.erase",
+        Erase,
+        (*_KEPT, _E.SUPERSEDED, _E.ENTERED_IN_ERROR),
+        _E.ERASING,
+        who=both(_OFFICER, person("custodian", Role.DISCLOSURE_OFFICER)),
+    ),
+    moves(
+        "catalog.confirm_erased",
+        ConfirmErased,
+        _E.ERASING,
+        (_E.ERASING, _E.ERASED),
+        who=node("custodian") | workflow("consent"),
+        due="answer_by",
+        while_suspended=True,
+    ),
 )
 
 CHALLENGE_ROWS = (

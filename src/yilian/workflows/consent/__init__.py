@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from yilian.ledger.workflow import CaseType, Workflow
 from yilian.workflows.consent import contract
+from yilian.workflows.consent.copies import COPY_ROWS, Copy, CopyState
 from yilian.workflows.consent.emergency_model import Emergency, EmergencyRecord, EmergencyState
 from yilian.workflows.consent.model import (
     Attestations,
@@ -35,6 +36,7 @@ WORKFLOW = Workflow(
         CaseType(word="grant", fields=Grant, states=tuple(GrantState), rows=GRANT_ROWS),
         CaseType(word="use", fields=Use, states=tuple(UseState), rows=USE_ROWS),
         CaseType(word="emergency", fields=Emergency, states=tuple(EmergencyState), rows=EMERGENCY_ROWS),
+        CaseType(word="copy", fields=Copy, states=tuple(CopyState), rows=COPY_ROWS),
     ),
     contract=contract,
     refusals=Refusal,

@@ -1,8 +1,9 @@
-"""The steps of consent, split by meaning: consents, issuing, grants, uses, emergencies."""
+"""The steps of consent, split by meaning: consents, issuing, grants, uses, emergencies, copies."""
 
 from __future__ import annotations
 
 from yilian.workflows.consent.consents import amend, attest, expire, propose, reject, revoke, sign, supersede
+from yilian.workflows.consent.copies import copy_answer
 from yilian.workflows.consent.emergencies import (
     emergency_ask_cosignature,
     emergency_close,
@@ -39,6 +40,7 @@ from yilian.workflows.consent.uses import (
 __all__ = [
     "amend",
     "attest",
+    "copy_answer",
     "emergency_ask_cosignature",
     "emergency_close",
     "emergency_cosign",

@@ -152,6 +152,7 @@ class Refusal(RefusalCode):
     TREE_FULL = 27
     NOT_WHO_SUSPENDED = 28
     PERIOD_TOO_LONG = 29
+    NOT_BEING_ERASED = 30
 
 
 # ---------------------------------------------------------------------------------------------------------------- cases

@@ -71,18 +71,13 @@ def sequencer(reads: Reads) -> InstitutionId:
     return roster.members[0]
 
 
-def operators(reads: Reads, besides: InstitutionId) -> frozenset[InstitutionId]:
+def operators(reads: Reads, besides: InstitutionId) -> tuple[InstitutionId, ...]:
     """List who operates machines of acting members, without the operator of the member `besides`."""
     roster = reads.register(Roster)
     members = [reads.member(institution) for institution in (roster.members if roster is not None else ())]
     left_out = reads.member(besides)
-    return frozenset(
-        found.fields.operator
-        for found in members
-        if found is not None
-        and found.state in ACTING
-        and (left_out is None or found.fields.operator != left_out.fields.operator)
-    )
+    there = dict.fromkeys(found.fields.operator for found in members if found is not None and found.state in ACTING)
+    return tuple(operator for operator in there if left_out is None or operator != left_out.fields.operator)
 
 
 def electorate(reads: Reads, time: UnixMillis) -> tuple[InstitutionId, ...]:
