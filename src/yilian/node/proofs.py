@@ -159,8 +159,8 @@ class Prover:
                     return
             if time.monotonic() > until:
                 raise UnavailableError(
-                    f"the newest checkpoint is of height {note.checkpoint.height}, the chain at {head.height}: wait until "
-                    "the witnesses have followed, then try again"
+                    f"the newest checkpoint is of height {note.checkpoint.height}, the chain at {head.height}: wait "
+                    "until the witnesses have followed, then try again"
                 )
             time.sleep(_PAUSE_S)
 
