@@ -15,7 +15,7 @@ from yilian.crypto.suite import SuiteId, key_id_of
 from yilian.engine.events import events_of, register_types
 from yilian.engine.port import Event
 from yilian.engine.tuning import anonymous_memory
-from yilian.errors import VerificationError, YilianError
+from yilian.errors import UnavailableError, VerificationError, YilianError
 from yilian.ledger.block import Block, BlockHeader, Genesis, parse_block
 from yilian.ledger.cases import Case, Found
 from yilian.ledger.machine import Executed, Machine
@@ -183,14 +183,16 @@ class ChainKeeper:
     def _commit_state(self, executed: Executed) -> None:
         try:
             self._machine.commit(executed)
-        except BaseException as error:
-            # nobody was told of this block: it goes, so that the next one takes its height
+        except UnavailableError:
+            # nothing was written and nobody was told of this block: it goes, so that the next one takes its height
             try:
                 self._blocks.truncate_after(self._machine.head.height)
             except YilianError as second:
                 self._failure = f"block {executed.head.height} could be neither executed nor dropped: {second}"
-            if not isinstance(error, YilianError):
-                self._failure = self._failure or f"the state could not be written: {error!r}"
+            raise
+        except BaseException as error:
+            # the state may have the block: it stays for the next start
+            self._failure = f"the state could not be written: {error!r}"
             raise
 
     def _notify(self, height: int) -> None:

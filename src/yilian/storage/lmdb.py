@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import lmdb
 
-from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
+from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError, YilianError
 from yilian.ledger.ports import Batch
 from yilian.storage.disk import FILE_MODE, Disk, disk_errors
 
@@ -32,7 +32,6 @@ _DAMAGED = (
     lmdb.InvalidError,
     lmdb.VersionMismatchError,
     lmdb.IncompatibleError,
-    lmdb.PanicError,
     lmdb.NotFoundError,
 )
 
@@ -126,8 +125,12 @@ class LmdbState:
     def write(self, batch: Batch) -> None:
         """Make one block's changes durable, atomically; the map doubles up to its cap where it is full.
 
+        LMDB takes nothing more, not even reads, after a failed write of its root page: then the store is opened again,
+        and what it holds says whether the batch was written.
+
         Raises:
             UnavailableError: the disk is full or failed, or the cap is reached; nothing of the batch was written.
+            VerificationError: the store failed and does not open again; whether the batch was written is unknown.
         """
         while True:
             try:
@@ -136,6 +139,12 @@ class LmdbState:
                 return
             except _MapFullError:
                 self._grow()
+            except UnavailableError:
+                if not self._is_stuck():
+                    raise
+                if self._open_again() != batch.head:
+                    raise
+                return
 
     @contextmanager
     def frozen(self) -> Iterator[FrozenState]:
@@ -226,6 +235,31 @@ class LmdbState:
                 self._environment.set_mapsize(larger)
         finally:
             self._gate.open()
+
+    def _is_stuck(self) -> bool:
+        try:
+            self._environment.begin().abort()
+        except lmdb.PanicError:
+            return True
+        except lmdb.Error:
+            return False
+        return False
+
+    def _open_again(self) -> bytes | None:
+        """Open the store once more, and give its head."""
+        try:
+            self._gate.alone()
+            try:
+                size = self._environment.info()["map_size"]
+                self._environment.close()
+                self._open(map_size=size, readonly=False)
+            finally:
+                self._gate.open()
+            return self.head()
+        except YilianError as error:
+            raise VerificationError(
+                f"state store {self._path} failed while it wrote and does not open again ({error}): restart the node"
+            ) from error
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
