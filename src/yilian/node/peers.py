@@ -27,6 +27,7 @@ from yilian.errors import (
     YilianError,
 )
 from yilian.ledger.members import LIVING
+from yilian.node import witness_doors
 from yilian.node.compose import Node
 from yilian.node.doors import TLS_NON_MEMBER
 from yilian.node.host import Host
@@ -205,6 +206,8 @@ class _Door:
                 return self._blob(self._released(peer, _id(root), scope), scope)
             case ["key"]:
                 return _Reply(body=self._host.gateway.key_id)
+            case [what] if what in witness_doors.GET:
+                return _Reply(body=witness_doors.answer_get(self._node, what, scope["query_string"]))
             case _:
                 raise NotFoundError(f"there is no GET of {len(parts)} parts here: see the peer protocol")
 
@@ -220,6 +223,8 @@ class _Door:
                 wanted = canonical.decode(body, ReleaseRequest)
                 message = release.prepare_message(self._host, peer, wanted.exchange, self._node.clock())
                 return self._files(peer, wanted.exchange.grant, wanted.roots, message=message)
+            case [what] if what in witness_doors.POST:
+                return _Reply(body=witness_doors.answer_post(self._node, peer, what, body))
             case ["challenges", challenge]:
                 return self._challenge(peer, case_id(_id(challenge)))
             case ["referrals", referral]:

@@ -17,6 +17,7 @@ from yilian.engine.gateway import Signed
 from yilian.errors import Refused, VerificationError, YilianError
 from yilian.ledger.cases import Case, Command, Found
 from yilian.node import inspections
+from yilian.node.checkpoints import may_release
 from yilian.node.compose import Node
 from yilian.node.exchange import Beside
 from yilian.node.host import Host
@@ -115,11 +116,20 @@ def _kinds_of_use(fields: Use, state: str, *, is_custodian: bool, is_recipient: 
 
 
 def answer(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
-    """Deliver or decline reservations of own custody, many in one envelope, each with its disclosure event."""
-    uses = [use for use in _found(host, Use, ids) if use.state == _U.RESERVED]
+    """Deliver or decline reservations of own custody, many in one envelope, each with its disclosure event.
+
+    A reservation waits until a checkpoint at or above its block satisfies the policy: its history is the one history.
+    """
+    reserved = [use for use in _found(host, Use, ids) if use.state == _U.RESERVED]
+    uses = [use for use in reserved if may_release(node, use.header.opened_height)]
     release.answer_reservations(host, uses, node.clock(), Beside(node, host))
     still = [use for use in _found(host, Use, ids) if use.state == _U.RESERVED]
-    return Left(failed=tuple(use.header.id for use in still if node.clock() < use.fields.lease_end))
+    left = [use.header.id for use in still if node.clock() < use.fields.lease_end]
+    unwitnessed = {use.header.id for use in reserved} - {use.header.id for use in uses}
+    return Left(
+        waiting=tuple(one for one in left if one in unwitnessed),
+        failed=tuple(one for one in left if one not in unwitnessed),
+    )
 
 
 def sent(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:

@@ -54,6 +54,7 @@ class RunningNode:
     """An open node with its doors, reactors and projections. Made by `run_node`, which also ends it."""
 
     def __init__(self, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        from yilian.node.checkpoints import open_checkpoints  # noqa: PLC0415 - as below
         from yilian.node.peers import Peers  # noqa: PLC0415 - peers import the node's types
         from yilian.node.projections import Projector  # noqa: PLC0415 - as above
         from yilian.node.reactors import Reactors  # noqa: PLC0415 - as above
@@ -67,6 +68,7 @@ class RunningNode:
         self._joining = threading.Lock()
         self.projector = Projector(node)
         node.peers = Peers(node)
+        node.checkpoints = open_checkpoints(node)
         self.reactors = Reactors(node)
 
     @property
@@ -85,6 +87,7 @@ class RunningNode:
             if self._is_member(host):
                 await self._open_door(host)
         await asyncio.to_thread(self.projector.start)
+        await asyncio.to_thread(node.checkpoints.start)
         await asyncio.to_thread(self.reactors.start)
         listener = listen(node.settings.api.host, node.settings.api.port)
         self._api = Door(ControlApp(create_app(NodeApi(node)), self, self._token), listener)
@@ -101,6 +104,7 @@ class RunningNode:
         doors = [*self._doors.values(), *([self._api] if self._api is not None else [])]
         await asyncio.gather(*(door.close() for door in doors))
         await asyncio.to_thread(self.reactors.stop)
+        await asyncio.to_thread(self.node.checkpoints.stop)
         await asyncio.to_thread(self.projector.stop)
         await asyncio.to_thread(self.node.peers.close)
         await asyncio.to_thread(self._edge.close)
