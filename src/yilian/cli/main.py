@@ -34,6 +34,7 @@ NOUNS = (
     "grant",
     "referral",
     "audit",
+    "proof",
     "wallet",
     "workflow",
 )

@@ -80,9 +80,10 @@ class Client:
         params = {name: _query(value) for name, value in query.items() if value is not None}
         return self._call("GET", path, params=params or None)
 
-    def content(self, path: str) -> bytes:
-        """Read bytes that are no JSON of the API's own, such as a record."""
-        return self._answer("GET", path).content
+    def content(self, path: str, **query: object) -> bytes:
+        """Read bytes that are no JSON of the API's own, such as a record or a receipt."""
+        params = {name: _query(value) for name, value in query.items() if value is not None}
+        return self._answer("GET", path, params=params or None).content
 
     def post(
         self,

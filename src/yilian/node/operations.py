@@ -22,7 +22,7 @@ from yilian.ledger.claims import SALT_BYTES, Claim, make_claims
 from yilian.ledger.members import Role, is_valid
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer as OperationAnswer
-from yilian.node import care, exchange, notices, screening
+from yilian.node import care, exchange, notices, receipts, screening
 from yilian.node.compose import Node
 from yilian.node.host import Host
 from yilian.node.imports import run_import
@@ -37,6 +37,7 @@ from yilian.storage.vault.records import RecordStatus
 from yilian.values import MINUTE, CaseId, EntryId, InstitutionId, OpId, case_id, institution_id
 from yilian.web.app import Caller, Document
 from yilian.web.app.drafts import draft_view
+from yilian.web.app.ports import ProofAsked
 from yilian.web.app.views import (
     AuditAsked,
     AuditView,
@@ -160,6 +161,10 @@ class NodeApi:
         """Salt and keep the claims of an operation; errors as `NodeLike`."""
         salts = [secrets.token_bytes(SALT_BYTES) for _ in values]
         return self._host(caller).vault.claims.keep(op, make_claims(values, salts))
+
+    def prove(self, caller: Caller, asked: ProofAsked) -> bytes:
+        """Make a receipt; errors as `NodeLike`."""
+        return receipts.prove(self.node, self._host(caller), asked)
 
     def find_answer(self, caller: Caller, key_hash: bytes) -> Kept | None:
         """Give the answer kept under an idempotency key."""

@@ -21,6 +21,7 @@ from yilian.web.app.context import OPEN_PATHS, Context, authentication, describe
 from yilian.web.app.description import Description, openapi_config
 from yilian.web.app.ledger import ledger_routes
 from yilian.web.app.ports import NODE_ROLES, Caller, Document, NodeLike
+from yilian.web.app.proofs import proof_routes
 from yilian.web.app.services import service_routes
 from yilian.web.app.steps import step_routes, transactions_route
 from yilian.web.app.stream import stream_routes
@@ -49,6 +50,7 @@ def create_app(node: NodeLike) -> Litestar:
         transactions_route(context),
         *ledger_routes(context),
         *service_routes(context),
+        *proof_routes(context),
         *stream_routes(context),
         *_workflow_routes(context),
     ]

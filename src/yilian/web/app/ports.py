@@ -13,6 +13,7 @@ from yilian.engine.port import Engine
 from yilian.ledger.block import Genesis
 from yilian.ledger.claims import Claim
 from yilian.ledger.members import Role
+from yilian.ledger.receipt import Kind
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer
 from yilian.storage.port import Index
@@ -64,6 +65,20 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     content: bytes
     content_type: str
+
+
+class ProofAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a receipt shall prove."""
+
+    kind: Kind
+    subject: bytes = b""
+    """Operation id (16 bytes), or case id (32 bytes)."""
+    leaf: int | None = None
+    """Place of an operation in the log, instead of its id."""
+    name: str = ""
+    """Of the claim."""
+    cose: bool = False
+    """As COSE receipt (RFC 9942): an operation alone."""
 
 
 class NodeLike(Protocol):
@@ -119,6 +134,16 @@ class NodeLike(Protocol):
 
         Raises:
             ConflictError: the operation made other claims before.
+        """
+        ...
+
+    def prove(self, caller: Caller, asked: ProofAsked) -> bytes:
+        """Make a receipt against the newest checkpoint that the policy has cosigned.
+
+        Raises:
+            NotFoundError: no such operation, case or use; or the caller's institution keeps no such claim.
+            ConflictError: absence is asked for, and the case exists.
+            UnavailableError: no checkpoint with enough cosignatures yet.
         """
         ...
 
