@@ -1,7 +1,7 @@
 """Audit 审计: every disclosure seen from both sides, every gap visible, supervision without reading records.
 
-Source and recipient of a use each commit to their own event; regulators inspect within an approved scope, on grants
-of the custodians; auditors sample the paper behind custodial signatures.
+Source and recipient of a use each commit to their own event, and state each day how many there were. Regulators inspect
+within an approved scope, on grants of the custodians; auditors sample the paper behind custodial signatures.
 
 Source: IHE BALP 1.1 (privacy disclosure at source and at recipient), ATNA.
 """
@@ -21,6 +21,7 @@ from yilian.workflows.audit.model import (
     Refusal,
     Sequence,
 )
+from yilian.workflows.audit.statements import STATEMENT_ROWS, Stated, Statement, StatementState
 from yilian.workflows.audit.table import DISCLOSURE_ROWS, INSPECTION_ROWS, PAPER_ROWS
 
 WORKFLOW = Workflow(
@@ -29,10 +30,11 @@ WORKFLOW = Workflow(
         CaseType(word="disclosure", fields=Disclosure, states=tuple(DisclosureState), rows=DISCLOSURE_ROWS),
         CaseType(word="inspection", fields=Inspection, states=tuple(InspectionState), rows=INSPECTION_ROWS),
         CaseType(word="paper", fields=Paper, states=tuple(PaperState), rows=PAPER_ROWS),
+        CaseType(word="statement", fields=Statement, states=tuple(StatementState), rows=STATEMENT_ROWS),
     ),
     contract=contract,
     refusals=Refusal,
-    registers=(Sequence,),
+    registers=(Sequence, Stated),
     parameters=PARAMETERS,
     asks=("catalog", "consent"),
 )

@@ -1,4 +1,4 @@
-"""The steps of disclosure pairs, inspections and papers; the kernel has checked keys, rows, deadlines and refs."""
+"""The steps of audit; the kernel has checked keys, rows, deadlines and refs. Those of statements: `statements.py`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,41 @@ from yilian.workflows.audit.model import (
     Sequence,
     Verdict,
 )
+from yilian.workflows.audit.statements import (
+    statement_explain,
+    statement_publish,
+    statement_report_gap,
+    statement_report_missing,
+)
 from yilian.workflows.catalog import interface as catalog
 from yilian.workflows.consent import interface as consent
+
+__all__ = [
+    "disclosure_accept",
+    "disclosure_declare_breach",
+    "disclosure_expire",
+    "disclosure_explain",
+    "disclosure_object",
+    "disclosure_received",
+    "disclosure_sent",
+    "inspection_approve_scope",
+    "inspection_cancel",
+    "inspection_close",
+    "inspection_demand",
+    "inspection_expire_paper",
+    "inspection_export",
+    "inspection_find",
+    "inspection_judge_paper",
+    "inspection_open",
+    "inspection_open_paper",
+    "inspection_remedy",
+    "inspection_request_content",
+    "inspection_request_paper",
+    "statement_explain",
+    "statement_publish",
+    "statement_report_gap",
+    "statement_report_missing",
+]
 
 
 @step

@@ -27,6 +27,9 @@ from yilian.values import (
 WAS_ONE_SIDED = "WAS_ONE_SIDED"
 """Flag of a disclosure pair: one event was missing when the time was over; stays when the other comes late."""
 
+EVIDENCE_AGE = "audit.evidence_age"
+"""How old the newest cosigned checkpoint may be (ms) for a node to release records; 0: any age."""
+
 MAX_CONTENT = 256
 Content = Annotated[tuple[EntryId, ...], Meta(min_length=1, max_length=64)]
 NamedGrants = Annotated[tuple[CaseId, ...], Meta(max_length=64)]
@@ -115,6 +118,12 @@ class Refusal(RefusalCode):
     DATE_PASSED = 7
     NOT_ITS_GRANT = 8
     TOO_MUCH_CONTENT = 9
+    STATEMENT_EXISTS = 10
+    STATEMENT_NOT_CONTINUED = 11
+    DAY_NOT_OVER = 12
+    NOT_OF_THIS_DAY = 13
+    NUMBERS_NOT_ASSIGNED = 14
+    EVIDENCE_TOO_OLD = 15
 
 
 class Disclosure(Case, frozen=True, kw_only=True):
@@ -308,4 +317,6 @@ PARAMETERS = (
     ParameterSpec(name="audit.content", number=24 * HOUR, least=HOUR, most=90 * DAY),
     ParameterSpec(name="audit.paper_open", number=3 * DAY, least=HOUR, most=90 * DAY),
     ParameterSpec(name="audit.paper_judge", number=30 * DAY, least=HOUR, most=365 * DAY),
+    ParameterSpec(name="audit.statement", number=6 * HOUR, least=HOUR, most=7 * DAY),
+    ParameterSpec(name=EVIDENCE_AGE, number=0, least=0, most=30 * DAY),
 )

@@ -47,7 +47,7 @@ def disclosure_id(chain: Digest, use: CaseId) -> CaseId:
 
 
 _D, _I, _P = DisclosureState, InspectionState, PaperState
-_USE = Ref(
+USE = Ref(
     case_type="use",
     states=("delivered", "confirmed", "disputed", "forgiven", "released"),
     at_least=1,
@@ -64,7 +64,7 @@ DISCLOSURE_ROWS = (
         id_of=id_of_disclosure,
         while_suspended=True,
         any_version=True,
-        refs=(_USE,),
+        refs=(USE,),
     ),
     opens(
         "disclosure.received",
@@ -74,7 +74,7 @@ DISCLOSURE_ROWS = (
         id_of=id_of_disclosure,
         while_suspended=True,
         any_version=True,
-        refs=(_USE,),
+        refs=(USE,),
     ),
     moves(
         "disclosure.received",
@@ -84,7 +84,7 @@ DISCLOSURE_ROWS = (
         who=node("recipient"),
         while_suspended=True,
         any_version=True,
-        refs=(_USE,),
+        refs=(USE,),
     ),
     moves(
         "disclosure.sent",
@@ -94,7 +94,7 @@ DISCLOSURE_ROWS = (
         who=node("source"),
         while_suspended=True,
         any_version=True,
-        refs=(_USE,),
+        refs=(USE,),
     ),
     moves(
         "disclosure.expire",
