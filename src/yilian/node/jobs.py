@@ -17,6 +17,8 @@ from yilian.node.host import Host
 from yilian.storage.vault.access import Job, JobState
 
 WORKERS = 2
+SLOW = frozenset({"integrity"})
+"""Kinds that run for hours at a bounded rate: one after the other, on a thread that nothing else waits for."""
 REPORT_EVERY_S = 0.5
 _LOG = structlog.get_logger("yilian.jobs")
 
@@ -57,6 +59,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="job")
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow-job")
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._running: dict[bytes, tuple[str, str, Future[None]]] = {}
@@ -75,7 +78,7 @@ class Jobs:
             if any(names[:2] == (host.slug, kind) for names in self._running.values()):
                 raise ConflictError(f"a job {kind} runs at {host.slug} already: wait until it is done")
             host.vault.access.put_job(job)
-            future = self._pool.submit(self._run, host, job, work)
+            future = (self._slow if kind in SLOW else self._pool).submit(self._run, host, job, work)
             self._running[job.job_id] = (host.slug, kind, future)
         future.add_done_callback(lambda _: self._running.pop(job.job_id, None))
         return job.job_id
@@ -104,7 +107,8 @@ class Jobs:
         """Let running jobs stop at their next report, and wait for them."""
         with self._lock:
             self._stopping.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._slow):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, host: Host, job: Job, work: Work) -> None:
         progress = Progress(host, job, self._stopping)

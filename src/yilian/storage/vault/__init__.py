@@ -12,6 +12,7 @@ from yilian.storage.vault.access import Access
 from yilian.storage.vault.audit import AuditRecord
 from yilian.storage.vault.claims import Claims
 from yilian.storage.vault.core import VaultCore
+from yilian.storage.vault.integrity import Integrity
 from yilian.storage.vault.records import Records
 from yilian.storage.vault.releases import Releases
 from yilian.storage.vault.subjects import Subjects
@@ -31,6 +32,7 @@ class Vault(VaultCore):
         self.audit = AuditRecord(self)
         self.access = Access(self)
         self.claims = Claims(self)
+        self.integrity = Integrity(self, self.records, self.releases)
 
     @classmethod
     def check(cls, path: Path, key: bytes) -> list[str]:

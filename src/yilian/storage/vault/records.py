@@ -154,6 +154,10 @@ class Records:
         """Give all records, a few at a time, in order of entry id."""
         return self._records.each()
 
+    def after(self, entry_id: bytes, limit: int) -> list[Record]:
+        """Give the records behind an entry id, in order of entry id."""
+        return self._records.select(RECORDS.c.entry_id > entry_id, limit=limit)
+
     def count(self) -> int:
         """Count all records."""
         return self._records.count()
@@ -182,9 +186,19 @@ class Records:
         """Give what opens a received file, or None."""
         return self._files.find(digest=self._vault.blind("file", digest))
 
+    def erase_file(self, digest: bytes) -> None:
+        """Forget what opens a received file for good; the blob is the caller's to delete."""
+        if self._files.delete(RECEIVED_FILES.c.digest == self._vault.blind("file", digest)):
+            self._vault.scrub()
+
     def files(self) -> Iterator[ReceivedFile]:
         """Give all received files, a few at a time."""
         return self._files.each()
+
+    def files_after(self, key: bytes, limit: int) -> list[tuple[bytes, ReceivedFile]]:
+        """Give received files behind a key, each with its own: a blind index of its digest."""
+        files = self._files.select(RECEIVED_FILES.c.digest > key, limit=limit)
+        return [(self._vault.blind("file", file.digest), file) for file in files]
 
     def put_summary(self, summary: Summary) -> None:
         """Keep a patient's summary, in place of the one before."""
@@ -193,6 +207,15 @@ class Records:
     def find_summary(self, subject_ref: bytes) -> Summary | None:
         """Give a patient's summary, or None."""
         return self._summaries.find(subject=self._vault.blind("subject", subject_ref))
+
+    def summaries_after(self, key: bytes, limit: int) -> list[tuple[bytes, Summary]]:
+        """Give summaries behind a key, each with its own: a blind index of its patient."""
+        found = self._summaries.select(SUMMARIES.c.subject > key, limit=limit)
+        return [(self._vault.blind("subject", summary.subject_ref), summary) for summary in found]
+
+    def counts(self) -> tuple[int, int, int]:
+        """Count records, received files and summaries."""
+        return self._records.count(), self._files.count(), self._summaries.count()
 
     def summaries(self) -> Iterator[Summary]:
         """Give all summaries, a few at a time."""

@@ -209,6 +209,14 @@ class Releases:
         """Give all copies, a few at a time."""
         return self._copies.each()
 
+    def copies_after(self, entry_id: bytes, limit: int) -> list[ReceivedCopy]:
+        """Give copies of the entries behind an entry id, in order of entry id."""
+        return self._copies.select(RECEIVED_COPIES.c.entry_id > entry_id, limit=limit)
+
+    def count_copies(self) -> int:
+        """Count all copies."""
+        return self._copies.count()
+
     def erase_copy(self, entry_id: bytes, use_id: bytes) -> None:
         """Forget key and salt of a delivered record for good; the blob is the caller's to delete."""
         self._copies.delete(RECEIVED_COPIES.c.entry_id == entry_id, RECEIVED_COPIES.c.use_id == use_id)

@@ -60,6 +60,14 @@ EDGE_REFUSALS = _sealed("edge_refusals", _number("seq"), _time("time"), _word("k
 
 CLAIMS = _sealed("claims", _key("op_id"))
 
+INTEGRITY_PASSES = Table(
+    "integrity_passes",
+    SCHEMA,
+    Column("name", String, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+INTEGRITY_FINDINGS = _sealed("integrity_findings", _key("root"))
+
 API_KEYS = _sealed("api_keys", _key("token_hash"), _blob("key_id", indexed=True))
 ANSWERS = _sealed("answers", _key("key_hash"), _time("expires"))
 JOBS = _sealed("jobs", _key("job_id"), _word("state"), _time("started"))
