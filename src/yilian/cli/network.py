@@ -113,7 +113,8 @@ def invite(
     place = Home(home)
     asked = joining.read_request(read_bytes(request))
     one_time = Ed25519Signer.generate()
-    status = NodeControl(place).status()
+    control = NodeControl(place)
+    status, peers = control.status(), control.invite(asked.ca)
     action = joining.admission(asked, one_time)
     answer = _act(_Who(as_, home, key_file, key_passphrase_file), ProposalOpen(action=action))
     invitation = joining.make_invitation(
@@ -121,7 +122,7 @@ def invite(
         asked,
         one_time,
         constitution=int(status["constitution"]),
-        peers=joining.peers_of(place, status["institutions"]),
+        peers=peers,
     )
     file = out or Path(f"{request.stem}.yilian-invitation")
     store_private(file.absolute(), invitation)

@@ -1,4 +1,4 @@
-"""`yilian node`: make an institution that is to join, run the node of a home, say how it stands, check it."""
+"""`yilian node`: make an institution and join with it, run the node of a home, say how it stands, check it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from yilian.cli.access import DEFAULT_HOME, HomeOption
+from yilian.cli.access import DEFAULT_HOME, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key, read_bytes
 from yilian.cli.output import coded, is_json, note, progress, say, show, table
 from yilian.cli.steps import moment
 from yilian.errors import VerificationError
@@ -15,7 +15,7 @@ from yilian.ledger.members import HeldBy, InstitutionKind, Role
 
 app = typer.Typer(
     no_args_is_help=True,
-    help=say("节点：初始化、启动、状态、检查。", "The node: initialise, start, status, check."),
+    help=say("节点：初始化、加入、启动、状态、检查。", "The node: initialise, join, start, status, check."),
 )
 
 _HOME = Path(DEFAULT_HOME)
@@ -74,6 +74,41 @@ def init(
         say("下一步：把请求文件交给任一成员：", "next: give the request file to any member, who runs ")
         + f"yilian network invite --request {file}"
     )
+
+
+@app.command(
+    help=say(
+        "凭邀请文件以独立主目录加入网络：取得并重新执行整条链，再提交加入操作；之后用 node start 作为跟随节点运行。",
+        "Join a network with a home of its own: fetch and execute the chain, then take up the invitation; "
+        "`node start` runs the home as a follower from then on.",
+    )
+    + "\n\nExample: yilian node join township.yilian-invitation --home h2"
+)
+def join(
+    invitation: Annotated[Path, typer.Argument(help=say("邀请文件。", "The invitation file."))],
+    *,
+    home: HomeOption = _HOME,
+    key_file: DeviceKey = None,
+    key_passphrase_file: KeyPassphrase = None,
+) -> None:
+    """Join a network."""
+    from yilian.node import joining, membership
+    from yilian.node.home import Home
+    from yilian.node.settings import load
+
+    place, content = Home(home), read_bytes(invitation)
+    asked, founding = joining.read_invitation(content)
+    mine = next((item for item in place.institutions() if item.id == asked.institution), None)
+    possession = b""
+    if mine is not None and joining.officer_of(mine).held_by != HeldBy.NODE:
+        access = find_access(f"{mine.slug}-{joining.officer_of(mine).label}", home)
+        signer = load_key(access, home, key=key_file, passphrase_file=key_passphrase_file)
+        possession = signer.sign(joining.officer_message(founding.genesis.chain, mine))
+    with progress(say("同步", "catching up")) as tell:
+        joined = membership.join(place, load(place.settings_file), content, possession=possession, told=tell)
+    show(joined)
+    if not is_json():
+        note(say("下一步：", "next: ") + f"yilian node start --home {home}")
 
 
 @app.command(

@@ -77,6 +77,11 @@ class ChainKeeper:
         return self._state
 
     @property
+    def blocks(self) -> Blocks:
+        """The chain's blocks, for snapshots; read only."""
+        return self._blocks
+
+    @property
     def failure(self) -> str | None:
         """Say why the engine takes no more blocks, None while it does; reads go on."""
         return self._failure

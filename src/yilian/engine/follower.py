@@ -44,7 +44,10 @@ class Source(Protocol):
     """A line to the sequencer. Thread-safe; every method may raise YilianError, UnavailableError where it is away."""
 
     def blocks_after(self, height: int) -> Iterator[bytes]:
-        """Stream the blocks after a height in order, waiting for new ones; ends where none came for some seconds."""
+        """Stream the blocks after a height in order, waiting for new ones; ends where none came for some seconds.
+
+        Empty bytes among them say that the sequencer is there.
+        """
         ...
 
     def submit(self, transaction: bytes) -> TransactionResult:
@@ -216,7 +219,7 @@ class FollowerEngine(ChainKeeper):
 
     def _follow(self) -> None:
         """Take blocks until the stream ends; raises what ends it otherwise."""
-        prefetch = Prefetch(self._source.blocks_after(self._machine.head.height))
+        prefetch = Prefetch(self._source.blocks_after(self._machine.head.height), self._hear)
         self._prefetch = prefetch
         try:
             while not self._closing.is_set():

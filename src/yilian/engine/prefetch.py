@@ -49,10 +49,12 @@ class Prefetch:
 
     Args:
         blocks: the source; its errors come out of `next`.
+        heard: called when the source is there, which empty bytes say.
     """
 
-    def __init__(self, blocks: Iterator[bytes]) -> None:
+    def __init__(self, blocks: Iterator[bytes], heard: Callable[[], None]) -> None:
         self._blocks = blocks
+        self._heard = heard
         self._changed = threading.Condition()
         self._queue: deque[Received] = deque()
         self._bytes = 0
@@ -102,7 +104,9 @@ class Prefetch:
         error: YilianError | None = None
         try:
             for data in self._blocks:
-                if not self._put(data):
+                if not data:
+                    self._heard()
+                elif not self._put(data):
                     break
         except YilianError as found:
             error = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,21 +13,25 @@ import msgspec
 from yilian import canonical
 from yilian.crypto.suite import SuiteId, key_id_of
 from yilian.engine.embedded import EmbeddedEngine
+from yilian.engine.follower import FollowerEngine
 from yilian.engine.gateway import Gateway
 from yilian.engine.port import Engine
 from yilian.errors import ConflictError, NotFoundError, SettingsError
-from yilian.ledger.block import Genesis
+from yilian.ledger.block import Genesis, member_id
 from yilian.ledger.members import HeldBy
 from yilian.ledger.reads import CommittedReads
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Head
+from yilian.ledger.sequencer import sequencer_of
 from yilian.ledger.workflow import Reads
 from yilian.node import home as homes
+from yilian.node.addresses import Addresses
 from yilian.node.genesis import Founding, load_founding
 from yilian.node.home import Home, Institution
 from yilian.node.host import Host, PersonKey
 from yilian.node.jobs import Jobs
 from yilian.node.pki import TrustStore
+from yilian.node.sequencer_line import Identity, SequencerLine
 from yilian.node.settings import Settings
 from yilian.storage.anchors import AnchorStore
 from yilian.storage.blobs import LocalBlobs
@@ -44,22 +49,28 @@ class Node:
     """An open node: ledger, read model, institutions, jobs. Doors, reactors and projections are run by `node.run`.
 
     `hosts` holds the institutions of this process by their short names; one that has asked to join is among them from
-    its request on, but acts only once it is a member.
+    its request on, but acts only once it is a member. `line` is None where one of them is the sequencer.
     """
 
-    def __init__(self, *, home: Home, settings: Settings, founding: Founding, engine: Engine, index: SqlIndex) -> None:
+    def __init__(
+        self, *, home: Home, settings: Settings, founding: Founding, opened: OpenedEngine, index: SqlIndex
+    ) -> None:
         self.home = home
         self.settings = settings
         self.founding = founding
         self.genesis: Genesis = founding.genesis
         self.chain: Digest = founding.genesis.chain
-        self.engine = engine
+        self.engine: Engine = opened.engine
+        self.line: SequencerLine | None = opened.line
+        self.addresses: Addresses = opened.addresses
+        self.stopping = threading.Event()
+        """Set when the node begins to stop: what streams to others ends."""
         self.registry: Registry = registry_of(founding.genesis)
         self.index = index
         self.hosts: dict[str, Host] = {}
         self.jobs = Jobs()
         self.anchors = AnchorStore(home.ledger / "anchors.db")
-        self.trust = TrustStore([*founding.cas, *home.stored_cas()])
+        self.trust: TrustStore = opened.trust
         self.peers: Any = None
         """The client of other institutions' doors (`node.peers`), put in by `node.run`."""
         self.checkpoints: Any = None
@@ -78,6 +89,10 @@ class Node:
         """Give the institution of this process that has this id, or None."""
         return next((host for host in self.hosts.values() if host.id == institution), None)
 
+    def find_address(self, institution: InstitutionId) -> str:
+        """Give where the door of another node's institution is, "" where nobody has said it."""
+        return self.addresses.find(institution)
+
     def clock(self) -> UnixMillis:
         """Give the time of this machine; the ledger's own is the engine's block time."""
         return now()
@@ -89,6 +104,8 @@ class Node:
         keystore = self.home.keystore(institution.slug, self._passphrase)
         host = _open_host(self, institution, keystore)
         self.hosts[institution.slug] = host
+        if self.line is not None:
+            self.line.identities.append(Identity(institution=host.id, tls=host.tls))
         return host
 
     def close_hosts(self) -> None:
@@ -115,10 +132,10 @@ def open_node(home: Home, settings: Settings) -> Node:
         founding = load_founding(home)
         passphrase = home.passphrase(settings)
         keystores = {item.slug: home.keystore(item.slug, passphrase) for item in home.institutions()}
-        engine = _open_engine(home, settings, founding, keystores=keystores, stack=stack)
-        index = SqlIndex(home.index_file)
+        opened = _open_engine(home, settings, founding, keystores=keystores, stack=stack)
+        index = SqlIndex.mended(home.index_file)
         stack.callback(index.close)
-        node = Node(home=home, settings=settings, founding=founding, engine=engine, index=index)
+        node = Node(home=home, settings=settings, founding=founding, opened=opened, index=index)
         node._passphrase = passphrase  # noqa: SLF001 - the composition root fills what it makes
         stack.callback(node.anchors.close)
         stack.callback(node.close_hosts)
@@ -175,33 +192,68 @@ def now() -> UnixMillis:
     return unix_millis(time.time_ns() // 1_000_000)
 
 
+class OpenedEngine(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine of a home with what it was made of."""
+
+    engine: Engine
+    trust: TrustStore
+    addresses: Addresses
+    line: SequencerLine | None
+    """The line to the sequencer, None where it is in this home."""
+
+
 def _open_engine(
     home: Home, settings: Settings, founding: Founding, *, keystores: dict[str, FileKeystore], stack: ExitStack
-) -> EmbeddedEngine:
-    sequencer = founding.genesis.founders[0].member.ca_fingerprint
-    institution = next((item for item in home.institutions() if item.anchor == sequencer), None)
-    if institution is None:
-        raise SettingsError(
-            f"the sequencer, with CA {sequencer.hex()}, is not in this home: start the node that has it"
-        )
+) -> OpenedEngine:
+    """Open the stores, and over them an engine that orders where this home has the sequencer, else one that follows."""
     state = LmdbState(home.state)
     stack.callback(state.close)
     stored = state.head()
     committed = 0 if stored is None else canonical.decode(stored, Head).height
     blocks = SegmentBlocks(home.segments, committed=committed)
     stack.callback(blocks.close)
-    engine = EmbeddedEngine(
+    trust = TrustStore([*founding.cas, *home.stored_cas()])
+    addresses = Addresses(home.peers_file)
+    founder = member_id(founding.genesis.founders[0].member.ca_fingerprint)
+    sequencer = founder if stored is None else sequencer_of(state)
+    institution = next((item for item in home.institutions() if item.id == sequencer), None)
+    registry = registry_of(founding.genesis)
+    if institution is not None:
+        embedded = EmbeddedEngine(
+            genesis=founding.genesis,
+            registry=registry,
+            state=state,
+            blocks=blocks,
+            proposer=keystores[institution.slug].load_signer(homes.GATEWAY),
+            proposer_id=institution.id,
+            clock=now,
+            second_core=settings.engine.second_core,
+        )
+        stack.callback(embedded.close)
+        return OpenedEngine(engine=embedded, trust=trust, addresses=addresses, line=None)
+    identities = [
+        Identity(institution=item.id, tls=homes.ensure_leaf(home, item.slug, keystores[item.slug]))
+        for item in home.institutions()
+    ]
+    line = SequencerLine(
+        state,
+        trust,
+        addresses,
+        identities=identities,
+        fixed=settings.peer.sequencer,
+        timeout_s=float(settings.peer.timeout_s),
+    )
+    stack.callback(line.release)
+    follower = FollowerEngine(
         genesis=founding.genesis,
-        registry=registry_of(founding.genesis),
+        registry=registry,
         state=state,
         blocks=blocks,
-        proposer=keystores[institution.slug].load_signer(homes.GATEWAY),
-        proposer_id=institution.id,
-        clock=now,
+        source=line,
         second_core=settings.engine.second_core,
     )
-    stack.callback(engine.close)
-    return engine
+    stack.callback(follower.close)
+    return OpenedEngine(engine=follower, trust=trust, addresses=addresses, line=line)
 
 
 def _open_host(node: Node, institution: Institution, keystore: FileKeystore) -> Host:

@@ -1,6 +1,7 @@
 """The operator's side door: beside the API, for who can read `node.json` of the home; and the client for it.
 
 GET  /node/status                    where the chain stands, who is here
+POST /node/invite                    get ready for a newcomer, and list the doors to name to it
 POST /node/join                      take up an invitation for an institution of this home
 POST /node/keys                      make a person's key, ready for `key.register`
 """
@@ -17,8 +18,9 @@ import httpx
 import msgspec
 import structlog
 
-from yilian import errors
+from yilian import canonical, errors
 from yilian.errors import NotFoundError, Refused, UnavailableError, VerificationError, YilianError
+from yilian.node.addresses import Peer, Peers
 from yilian.node.home import Home
 
 PREFIX = "/node/"
@@ -54,6 +56,10 @@ class Operations(Protocol):
         """Take up an invitation."""
         ...
 
+    def invite(self, body: Body) -> Body:
+        """Get ready for a newcomer."""
+        ...
+
     def make_key(self, body: Body) -> Body:
         """Make a person's key."""
         ...
@@ -67,6 +73,7 @@ class ControlApp:
         self._token = token.encode()
         self._routes: dict[tuple[str, str], Callable[[Body], Body]] = {
             ("GET", "/node/status"): lambda _: operations.status(),
+            ("POST", "/node/invite"): operations.invite,
             ("POST", "/node/join"): operations.join,
             ("POST", "/node/keys"): operations.make_key,
         }
@@ -132,6 +139,11 @@ class NodeControl:
         if officer_possession is not None:
             body["officer_possession"] = officer_possession.hex()
         return self._call("POST", "/node/join", body)
+
+    def invite(self, ca_der: bytes) -> tuple[Peer, ...]:
+        """Get the members' nodes ready for a newcomer's certificates, and list the doors to name to it."""
+        answer = self._call("POST", "/node/invite", {"ca": ca_der.hex()})
+        return canonical.decode(bytes.fromhex(answer["peers"]), Peers).peers
 
     def make_key(self, slug: str, person: Mapping[str, Any]) -> dict[str, Any]:
         """Make the key of a person (fields of `PersonSpec`), or give the one that is there, for `key.register`."""

@@ -1,7 +1,7 @@
 """Where a node lives on disk: its folders, its lock, its institutions and their keys.
 
     node.toml  node.json  node.log  lock  index.db
-    ledger/{genesis.cbor, state/, segments/, cas/<fingerprint>.der}
+    ledger/{genesis.cbor, peers.cbor, state/, segments/, cas/<fingerprint>.der}
     institutions/<slug>/{institution.toml, ca.pem, tls/{cert.pem, key.pem}, keys/, vault.db, blobs/}
     clients/<slug>-<label>.toml                      demo only
 
@@ -38,6 +38,8 @@ from yilian.workflows.governance.interface import institution_id_of
 
 CA, GATEWAY, EXCHANGE, VAULT, TLS, LEGAL_NAME = "ca", "gateway", "exchange", "vault", "tls", "legal-name"
 """Names of the institution's own keys in its keystore."""
+INSTITUTION = "institution.toml"
+"""The file that describes an institution, in its folder."""
 _LABEL = r"^[a-z][a-z0-9-]{0,31}$"
 Label = Annotated[str, Meta(pattern=_LABEL)]
 """A short name in lower case, of an institution or of a person inside one; never a person's own name."""
@@ -122,6 +124,7 @@ class Home:
         self.index_file = self.path / "index.db"
         self.ledger = self.path / "ledger"
         self.genesis_file = self.ledger / "genesis.cbor"
+        self.peers_file = self.ledger / "peers.cbor"
         self.state = self.ledger / "state"
         self.segments = self.ledger / "segments"
         self.cas = self.ledger / "cas"
@@ -170,16 +173,16 @@ class Home:
 
     def institutions(self) -> list[Institution]:
         """Read the institutions of this home, in the order they were made."""
-        files = self.institutions_folder.glob("*/institution.toml")
-        return sorted((_read_institution(file) for file in files), key=lambda item: item.number)
+        files = self.institutions_folder.glob(f"*/{INSTITUTION}")
+        return sorted((read_institution(file) for file in files), key=lambda item: item.number)
 
     def institution(self, slug: str) -> Institution:
         """Read one institution; NotFoundError where there is none of this name."""
-        file = self.folder(slug) / "institution.toml"
+        file = self.folder(slug) / INSTITUTION
         if not file.is_file():
             known = ", ".join(item.slug for item in self.institutions()) or "none"
             raise NotFoundError(f"home {self.path} has no institution {slug}, it has {known}: name one of them")
-        return _read_institution(file)
+        return read_institution(file)
 
     def folder(self, slug: str) -> Path:
         """Give the folder of an institution; NotFoundError for what cannot be a name."""
@@ -294,7 +297,7 @@ def store_institution(home: Home, institution: Institution) -> None:
     for person in people:
         lines += ["", "[[people]]", *(f"{name} = {_toml(value)}" for name, value in person.items())]
     with disk_errors(f"institution {institution.slug}"):
-        Disk().store(home.folder(institution.slug) / "institution.toml", "\n".join([*lines, ""]).encode())
+        Disk().store(home.folder(institution.slug) / INSTITUTION, "\n".join([*lines, ""]).encode())
 
 
 def exchange_pair(keystore: FileKeystore) -> KeyPair:
@@ -369,7 +372,8 @@ def _read(file: Path) -> bytes:
         raise NotFoundError(f"{file}: {error.strerror}: restore it from a backup") from error
 
 
-def _read_institution(file: Path) -> Institution:
+def read_institution(file: Path) -> Institution:
+    """Read what describes an institution; VerificationError where it does not read."""
     try:
         return msgspec.convert(tomllib.loads(_read(file).decode()), Institution)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:

@@ -13,12 +13,13 @@ from yilian import canonical
 from yilian.client.devicekey import load_device_key
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import Signer, SuiteId, framed, is_weak, verify
-from yilian.errors import NotFoundError, SettingsError, VerificationError
+from yilian.errors import ConflictError, NotFoundError, SettingsError, VerificationError
 from yilian.ledger import envelope
 from yilian.ledger.members import DisplayName, HeldBy, InstitutionKind, Role
 from yilian.ledger.registry import Registry
 from yilian.node import pki
-from yilian.node.genesis import Founding
+from yilian.node.addresses import Addresses, Peer
+from yilian.node.genesis import Founding, load_founding
 from yilian.node.genesis import verify as verify_genesis
 from yilian.node.home import (
     CA,
@@ -33,6 +34,7 @@ from yilian.node.home import (
 )
 from yilian.node.network import issue_all_access
 from yilian.node.settings import Settings
+from yilian.storage.disk import Disk, disk_errors
 from yilian.storage.keystore import FileKeystore
 from yilian.values import (
     DAY,
@@ -99,14 +101,6 @@ class SignedRequest(_Wire, frozen=True, kw_only=True):
 
     request: bytes
     signature: Annotated[bytes, Meta(max_length=256)]
-
-
-class Peer(_Wire, frozen=True, kw_only=True):
-    """Where a member's door is."""
-
-    institution: InstitutionId
-    ca: Annotated[bytes, Meta(max_length=8192)]
-    address: Annotated[str, Meta(max_length=256)]
 
 
 class Invitation(_Wire, frozen=True, kw_only=True):
@@ -237,6 +231,30 @@ def read_invitation(content: bytes) -> tuple[Invitation, Founding]:
             "ask for another"
         )
     return invitation, founding
+
+
+def take_in(home: Home, founding: Founding, peers: Iterable[Peer]) -> None:
+    """Make a home one of a chain: its genesis, where members' doors are, and their CA certificates.
+
+    Raises:
+        ConflictError: the home holds another chain.
+        VerificationError: a door comes with another CA than its institution's.
+    """
+    if home.genesis_file.exists():
+        found = load_founding(home).genesis.chain
+        if found != founding.genesis.chain:
+            raise ConflictError(
+                f"home {home.path} holds chain {found.hex()}, the invitation is to {founding.genesis.chain.hex()}: "
+                "choose another home"
+            )
+    listed = [peer for peer in peers if peer.address]
+    Addresses(home.peers_file).learn(listed)
+    for peer in listed:
+        home.store_ca(peer.ca)
+    with disk_errors(f"genesis of {home.path}"):
+        Disk().make_folder(home.ledger)
+        # last: from here on the home holds a network
+        Disk().store(home.genesis_file, founding.content)
 
 
 def officer_of(institution: Institution) -> Person:

@@ -110,7 +110,7 @@ class PeerClient:
     def message(self, custodian: InstitutionId, request: ExchangeRequest) -> bytes:
         """Ask a custodian for a signed message M."""
         body = canonical.encode(request)
-        return self._call(custodian, "POST", "/peer/exchange", content=body, most=MAX_MESSAGE)
+        return self.call(custodian, "POST", "/peer/exchange", content=body, most=MAX_MESSAGE)
 
     @contextmanager
     def release(self, custodian: InstitutionId, request: ReleaseRequest) -> Iterator[Iterator[bytes]]:
@@ -121,7 +121,7 @@ class PeerClient:
     def leaves(self, custodian: InstitutionId, root: Digest, basis: CaseId) -> bytes:
         """Fetch header and leaf hashes of a blob."""
         path = f"/peer/blobs/{root.hex()}/leaves?grant={basis.hex()}"
-        return self._call(custodian, "GET", path, most=MAX_LEAVES)
+        return self.call(custodian, "GET", path, most=MAX_LEAVES)
 
     @contextmanager
     def blob(
@@ -131,8 +131,8 @@ class PeerClient:
         client = self._clients.client(self._host, custodian)
         path = f"/peer/blobs/{root.hex()}?grant={basis.hex()}"
         headers = {"range": f"bytes={start}-"} if start else {}
-        with _transport(custodian), client.stream("GET", path, headers=headers) as answer:
-            _check(answer, custodian)
+        with transported(custodian), client.stream("GET", path, headers=headers) as answer:
+            check_answer(answer, custodian)
             if start and answer.status_code != httpx.codes.PARTIAL_CONTENT:
                 raise VerificationError(f"{custodian.hex()} answered from the beginning, expected {start}: ask again")
             yield answer.iter_raw()
@@ -147,30 +147,30 @@ class PeerClient:
     @contextmanager
     def _stream(self, custodian: InstitutionId, path: str, body: bytes) -> Iterator[Iterator[bytes]]:
         client = self._clients.client(self._host, custodian)
-        with _transport(custodian), client.stream("POST", path, content=body) as answer:
-            _check(answer, custodian)
+        with transported(custodian), client.stream("POST", path, content=body) as answer:
+            check_answer(answer, custodian)
             yield answer.iter_raw()
 
     def challenge_answer(self, custodian: InstitutionId, challenge: CaseId) -> bytes:
         """Fetch the signed segment message that answers a challenge."""
-        return self._call(custodian, "POST", f"/peer/challenges/{challenge.hex()}", most=MAX_ANSWER)
+        return self.call(custodian, "POST", f"/peer/challenges/{challenge.hex()}", most=MAX_ANSWER)
 
     def push_referral(self, receiver: InstitutionId, referral: CaseId) -> None:
         """Tell the receiver of a referral; returns once it has acknowledged."""
-        self._call(receiver, "POST", f"/peer/referrals/{referral.hex()}")
+        self.call(receiver, "POST", f"/peer/referrals/{referral.hex()}")
 
     def revocation(self, custodian: InstitutionId, notice: RevocationNotice) -> None:
         """Tell a custodian of a revocation at once."""
-        self._call(custodian, "POST", "/peer/revocations", content=canonical.encode(notice))
+        self.call(custodian, "POST", "/peer/revocations", content=canonical.encode(notice))
 
     def identity(self, home: InstitutionId, identity: SealedIdentity) -> None:
         """Tell the home of a custodial case whom it is about."""
-        self._call(home, "POST", "/peer/identities", content=canonical.encode(identity))
+        self.call(home, "POST", "/peer/identities", content=canonical.encode(identity))
 
     def emergency(self, custodian: InstitutionId, identity: SealedIdentity) -> None:
         """Tell a custodian whom an emergency is about."""
         path = f"/peer/emergencies/{identity.case.hex()}"
-        self._call(custodian, "POST", path, content=canonical.encode(identity))
+        self.call(custodian, "POST", path, content=canonical.encode(identity))
 
     def exchange_key(self, other: InstitutionId) -> PublicKey:
         """Give the X25519 key that the ledger names beside the gateway key which an institution uses now.
@@ -178,25 +178,27 @@ class PeerClient:
         Raises:
             VerificationError: the ledger names none for the key that it says it uses.
         """
-        named = self._clients.key_of(other, self._call(other, "GET", "/peer/key", most=32))
+        named = self._clients.key_of(other, self.call(other, "GET", "/peer/key", most=32))
         if named.exchange_key is None:
             raise VerificationError(f"the gateway key of {other.hex()} has no X25519 half: ask it to rotate its key")
         return named.exchange_key
 
-    def _call(self, other: InstitutionId, method: str, path: str, *, content: bytes = b"", most: int = 4096) -> bytes:
+    def call(self, other: InstitutionId, method: str, path: str, *, content: bytes = b"", most: int = 4096) -> bytes:
+        """Ask another door for at most `most` bytes, twice where it does not answer; errors as it says."""
         client = self._clients.client(self._host, other)
         for attempt in range(_TRIES):
             try:
-                with _transport(other), client.stream(method, path, content=content) as answer:
-                    _check(answer, other)
-                    return _body(answer, most)
+                with transported(other), client.stream(method, path, content=content) as answer:
+                    check_answer(answer, other)
+                    return read_body(answer, most)
             except UnavailableError:
                 if attempt + 1 == _TRIES:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
 
-def _body(answer: httpx.Response, most: int) -> bytes:
+def read_body(answer: httpx.Response, most: int) -> bytes:
+    """Read an answer; VerificationError where it is longer than `most` bytes."""
     body = bytearray()
     for piece in answer.iter_raw():
         body += piece
@@ -212,12 +214,12 @@ class _Problem(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-def _check(answer: httpx.Response, other: InstitutionId) -> None:
+def check_answer(answer: httpx.Response, other: InstitutionId) -> None:
     """Raise what an error answer says."""
     if answer.is_success:
         return
     try:
-        problem = msgspec.json.decode(_body(answer, 16_384), type=_Problem)
+        problem = msgspec.json.decode(read_body(answer, 16_384), type=_Problem)
     except msgspec.DecodeError:
         problem = _Problem(detail=f"status {answer.status_code}")
     text = f"{other.hex()} refused with {problem.code or answer.status_code}: {problem.detail}"[:1000]
@@ -232,7 +234,8 @@ def _check(answer: httpx.Response, other: InstitutionId) -> None:
 
 
 @contextmanager
-def _transport(other: InstitutionId) -> Iterator[None]:
+def transported(other: InstitutionId) -> Iterator[None]:
+    """Turn what fails below HTTP into UnavailableError, or VerificationError where a stranger answers."""
     try:
         yield
     except httpx.TransportError as error:

@@ -26,8 +26,8 @@ from yilian.errors import (
     VerificationError,
     YilianError,
 )
-from yilian.ledger.members import LIVING
-from yilian.node import witness_doors
+from yilian.ledger.members import LIVING, MemberState
+from yilian.node import ledger_doors, witness_doors
 from yilian.node.compose import Node
 from yilian.node.doors import TLS_NON_MEMBER
 from yilian.node.host import Host
@@ -82,7 +82,7 @@ class Peers(PeerClients):
     def __init__(self, node: Node) -> None:
         def address_of(institution: InstitutionId) -> str:
             host = node.host_of(institution)
-            return host.peer_address if host is not None else ""
+            return host.peer_address if host is not None else node.find_address(institution)
 
         timeout_s = float(node.settings.peer.timeout_s)
         super().__init__(node.engine, node.trust, address_of=address_of, timeout_s=timeout_s)
@@ -128,6 +128,9 @@ class _Files(msgspec.Struct, frozen=True, kw_only=True):
     pieces: Iterator[bytes]
 
 
+_Answer = _Reply | _Stream | _Files | ledger_doors.Sender
+
+
 class _Door:
     """Handles the requests of one door; the work runs in threads."""
 
@@ -139,18 +142,21 @@ class _Door:
     async def request(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge the peer, do what the path asks, and answer or refuse."""
         try:
-            body = await _read_body(receive)
+            most = ledger_doors.MAX_BODY if scope["path"] == "/peer/transactions" else MAX_BODY
+            body = await _read_body(receive, most)
             answer = await asyncio.to_thread(self._handle, scope, body)
         except YilianError as error:
             answer = _problem(error)
-        if isinstance(answer, _Stream):
+        if callable(answer):
+            await answer(receive, send)
+        elif isinstance(answer, _Stream):
             await self._stream(answer, send)
         elif isinstance(answer, _Files):
             await self._send_files(answer, send)
         else:
             await _send(send, answer)
 
-    def _handle(self, scope: Scope, body: bytes) -> _Reply | _Stream | _Files:
+    def _handle(self, scope: Scope, body: bytes) -> _Answer:
         peer = self._peer(scope)
         try:
             return self._route(scope, peer, body)
@@ -166,7 +172,9 @@ class _Door:
         leaf = ((scope.get("extensions") or {}).get("tls") or {}).get("client_cert_der") or b""
         institution = self._institution_of(bytes(leaf))
         member = self._node.engine.directory().member(institution) if institution is not None else None
-        is_living = member is not None and member.state in LIVING
+        is_asked = ledger_doors.is_for_newcomers(scope["path"])
+        states = (*LIVING, MemberState.INVITED) if is_asked else LIVING
+        is_living = member is not None and member.state in states
         if (
             institution is None
             or member is None
@@ -190,7 +198,7 @@ class _Door:
             self._leaves[leaf] = (now, institution)
         return institution
 
-    def _route(self, scope: Scope, peer: InstitutionId, body: bytes) -> _Reply | _Stream | _Files:
+    def _route(self, scope: Scope, peer: InstitutionId, body: bytes) -> _Answer:
         parts = scope["path"].strip("/").split("/")
         if parts[:1] == ["peer"] and scope["method"] in {"GET", "POST"}:
             if scope["method"] == "GET":
@@ -198,8 +206,10 @@ class _Door:
             return self._post(parts[1:], peer, body)
         raise NotFoundError(f"there is no {scope['method']} of {len(parts)} parts here: see the peer protocol")
 
-    def _get(self, parts: list[str], peer: InstitutionId, scope: Scope) -> _Reply | _Stream | _Files:
+    def _get(self, parts: list[str], peer: InstitutionId, scope: Scope) -> _Answer:
         match parts:
+            case [what] if what in ledger_doors.GET:
+                return _of_ledger(ledger_doors.answer_get(self._node, what, scope["query_string"]))
             case ["blobs", root, "leaves"]:
                 return self._leaf_hashes(self._released(peer, _id(root), scope))
             case ["blobs", root]:
@@ -211,8 +221,11 @@ class _Door:
             case _:
                 raise NotFoundError(f"there is no GET of {len(parts)} parts here: see the peer protocol")
 
-    def _post(self, parts: list[str], peer: InstitutionId, body: bytes) -> _Reply | _Files:
+    def _post(self, parts: list[str], peer: InstitutionId, body: bytes) -> _Answer:
         match parts:
+            case [what] if what in ledger_doors.POST or what in witness_doors.POST:
+                answered = ledger_doors.answer_post if what in ledger_doors.POST else witness_doors.answer_post
+                return _of_ledger(answered(self._node, peer, what, body))
             case ["exchange"]:
                 request = canonical.decode(body, ExchangeRequest)
                 return _Reply(body=release.prepare_message(self._host, peer, request, self._node.clock()))
@@ -223,8 +236,6 @@ class _Door:
                 wanted = canonical.decode(body, ReleaseRequest)
                 message = release.prepare_message(self._host, peer, wanted.exchange, self._node.clock())
                 return self._files(peer, wanted.exchange.grant, wanted.roots, message=message)
-            case [what] if what in witness_doors.POST:
-                return _Reply(body=witness_doors.answer_post(self._node, peer, what, body))
             case ["challenges", challenge]:
                 return self._challenge(peer, case_id(_id(challenge)))
             case ["referrals", referral]:
@@ -367,6 +378,12 @@ class _Door:
             yield b"".join(waiting)
 
 
+def _of_ledger(answer: bytes | ledger_doors.Sender) -> _Answer:
+    if not isinstance(answer, bytes):
+        return answer
+    return _Reply(body=answer) if answer else _Reply(status=204)
+
+
 def _kind(error: Refused | NoGrantError) -> tuple[str, int]:
     if not isinstance(error, Refused):
         return NO_GRANT, 0
@@ -399,7 +416,7 @@ def _id(text: str) -> bytes:
     return raw
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive, most: int) -> bytes:
     body = bytearray()
     while True:
         message = await receive()
@@ -408,8 +425,8 @@ async def _read_body(receive: Receive) -> bytes:
                 "the peer left before its request was whole, expected all of its body: send it again"
             )
         body += message.get("body", b"")
-        if len(body) > MAX_BODY:
-            raise VerificationError(f"a request of more than {MAX_BODY} bytes: send less")
+        if len(body) > most:
+            raise VerificationError(f"a request of more than {most} bytes: send less")
         if not message.get("more_body", False):
             return bytes(body)
 

@@ -18,13 +18,14 @@ import msgspec
 import structlog
 import uvloop
 
+from yilian import canonical
 from yilian.client.devicekey import load_device_key
 from yilian.crypto.suite import Signer, SuiteId, key_id_of
-from yilian.engine.gateway import check
 from yilian.errors import ConflictError, SettingsError
-from yilian.ledger.envelope import InvalidTransaction
-from yilian.ledger.members import LIVING, Constitution, HeldBy
-from yilian.node import joining, logs, network
+from yilian.ledger.members import Constitution, HeldBy
+from yilian.node import joining, logs, membership, network
+from yilian.node.addresses import Peers as DoorList
+from yilian.node.announcing import Announcer, away_of
 from yilian.node.compose import Node, open_node
 from yilian.node.control import Body, ControlApp, NodeFile
 from yilian.node.doors import STRANGERS, TLS_NON_MEMBER, Door, EdgeRecorder, listen
@@ -40,11 +41,13 @@ from yilian.node.home import (
     store_private,
 )
 from yilian.node.host import Host, PersonKey
+from yilian.node.ledger_doors import doors_of, keep_ca
+from yilian.node.pki import fingerprint
 from yilian.node.settings import Settings
 from yilian.storage.vault.records import RecordStatus
-from yilian.values import case_id, public_key
+from yilian.values import public_key
 from yilian.workflows.catalog.service import publish_prepared
-from yilian.workflows.governance.interface import possession_message
+from yilian.workflows.governance.interface import institution_id_of, possession_message
 
 JOIN_TIMEOUT_S = 60.0
 _LOG = structlog.get_logger("yilian.node")
@@ -70,6 +73,7 @@ class RunningNode:
         node.peers = Peers(node)
         node.checkpoints = open_checkpoints(node)
         self.reactors = Reactors(node)
+        self.announcer = Announcer(node)
 
     @property
     def url(self) -> str:
@@ -84,23 +88,26 @@ class RunningNode:
         node = self.node
         for host in node.hosts.values():
             node.jobs.close_interrupted(host)
-            if self._is_member(host):
+            if membership.is_member(self.node, host):
                 await self._open_door(host)
         await asyncio.to_thread(self.projector.start)
         await asyncio.to_thread(node.checkpoints.start)
         await asyncio.to_thread(self.reactors.start)
+        self.announcer.start()
         listener = listen(node.settings.api.host, node.settings.api.port)
         self._api = Door(ControlApp(create_app(NodeApi(node)), self, self._token), listener)
         await self._api.open()
         for host in node.hosts.values():
-            if self._is_member(host):
+            if membership.is_member(self.node, host):
                 self._repair(host)
         self._announce()
         _LOG.info("ready", height=node.engine.head().height, chain=node.chain.hex(), port=self._api.port)
 
     async def stop(self) -> None:
         """Close everything in order."""
+        self.node.stopping.set()
         remove(self.node.home.node_file)
+        await asyncio.to_thread(self.announcer.stop)
         doors = [*self._doors.values(), *([self._api] if self._api is not None else [])]
         await asyncio.gather(*(door.close() for door in doors))
         await asyncio.to_thread(self.reactors.stop)
@@ -116,6 +123,7 @@ class RunningNode:
         """Say where the chain stands and who is here; operators of one process are declared, not distinct."""
         head = self.node.engine.head()
         constitution = self.node.engine.reads().register(Constitution)
+        node_line = self.node.line
         return {
             "pid": os.getpid(),
             "url": self.url,
@@ -127,13 +135,17 @@ class RunningNode:
             "constitution": constitution.version if constitution is not None else 0,
             "read_model_height": self.node.index.height(),
             "operators": "declared, one process",
+            "engine": "sequencer" if node_line is None else "follower",
+            "sequencer": self.node.engine.sequencer().hex(),
+            "away": (away_of(self.node.engine) or "") if node_line is not None else "",
+            "failure": self.node.engine.failure or "",
             "institutions": [
                 {
                     "slug": host.slug,
                     "name": host.name,
                     "id": host.id.hex(),
                     "kind": str(host.kind),
-                    "state": self._state_of(host),
+                    "state": membership.state_of(self.node, host),
                     "address": host.peer_address,
                 }
                 for host in self.node.hosts.values()
@@ -163,17 +175,35 @@ class RunningNode:
         with self._joining:
             is_fresh = slug not in node.hosts
             host = node.add_host(institution) if is_fresh else node.host(slug)
-            if not self._is_member(host):
-                self._submit_join(host, institution, invitation, possession)
-            ca_der = node.home.ca_der(slug)
-            node.home.store_ca(ca_der)
-            node.trust.add(ca_der)
+            if not membership.is_member(self.node, host):
+                membership.take_up(node, host, institution, invitation=invitation, possession=possession)
+            keep_ca(node, node.home.ca_der(slug))
             if slug not in self._doors:
                 asyncio.run_coroutine_threadsafe(self._open_door(host), self._loop).result(JOIN_TIMEOUT_S)
                 self._announce()
+            self.announcer.hurry()
             if is_fresh:
                 self.reactors.add(host)
-        return {"institution": slug, "id": host.id.hex(), "state": self._state_of(host), "address": host.peer_address}
+        return {
+            "institution": slug,
+            "id": host.id.hex(),
+            "state": membership.state_of(self.node, host),
+            "address": host.peer_address,
+        }
+
+    def invite(self, body: Body) -> Body:
+        """Get ready for a newcomer: keep its CA, tell the sequencer of it, and list the doors to put into its file."""
+        node = self.node
+        try:
+            ca_der = bytes.fromhex(body["ca"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise SettingsError(f"invite: {error!r}: send ca (hex of its DER bytes)") from error
+        keep_ca(node, ca_der)
+        if node.line is not None:
+            node.line.hand_on_ca(institution_id_of(fingerprint(ca_der)), ca_der)
+            node.addresses.learn(node.line.fetch_addresses())
+        peers = canonical.encode(DoorList(peers=doors_of(node)))
+        return {"peers": peers.hex()}
 
     def make_key(self, body: Body) -> Body:
         """Make a person's key, or take the one that is there, and give it as `key.register` takes it.
@@ -214,29 +244,6 @@ class RunningNode:
         if next(iter(host.vault.records.with_status(RecordStatus.PREPARED)), None) is not None:
             self.node.jobs.start(host, "repair", lambda _: {"published": publish_prepared(host).landed})
 
-    def _submit_join(
-        self, host: Host, institution: Institution, invitation: joining.Invitation, possession: bytes
-    ) -> None:
-        node = self.node
-        officer = joining.officer_of(institution)
-        if officer.held_by == HeldBy.NODE:
-            signer = host.keystore.load_signer(person_key_name(officer.label))
-            possession = signer.sign(joining.officer_message(node.chain, institution))
-        transaction, _ = joining.join_transaction(
-            node.registry,
-            invitation,
-            institution,
-            keystore=host.keystore,
-            officer_possession=possession,
-            now=node.clock(),
-        )
-        result = node.engine.submit(transaction).result(JOIN_TIMEOUT_S)
-        if result.code:
-            raise InvalidTransaction(
-                result.code, f"{result.message}: the members must have approved and applied the admission first"
-            )
-        check(result.answers[0])
-
     def _signer_of(self, host: Host, person: Person) -> Signer:
         if person.held_by == HeldBy.NODE:
             return host.keystore.load_signer(person_key_name(person.label))
@@ -269,7 +276,7 @@ class RunningNode:
         door = Door(peer_app(self.node, host), listener, tls=context)
         await door.open()
         self._doors[host.slug] = door
-        host.peer_address = f"https://{settings.host}:{door.port}"
+        host.peer_address = f"https://{settings.announce or settings.host}:{door.port}"
 
     def _on_failure(self, host: Host) -> Callable[[str], None]:
         def turned_away(reason: str) -> None:
@@ -289,13 +296,6 @@ class RunningNode:
         )
         network.publish_url(node.home, self.url)
         store_private(node.home.node_file, msgspec.json.format(msgspec.json.encode(file), indent=1))
-
-    def _state_of(self, host: Host) -> str:
-        found = self.node.engine.find_case(case_id(host.id))
-        return found[1].header.state if found is not None else "requested"
-
-    def _is_member(self, host: Host) -> bool:
-        return self._state_of(host) in LIVING
 
 
 def run_node(
