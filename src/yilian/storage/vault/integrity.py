@@ -10,7 +10,7 @@ import msgspec
 from yilian.storage.vault.core import SealedTable, VaultCore
 from yilian.storage.vault.records import Records, RecordStatus
 from yilian.storage.vault.releases import Releases
-from yilian.storage.vault.schema import INTEGRITY_FINDINGS, INTEGRITY_NEWESTES
+from yilian.storage.vault.schema import INTEGRITY_FINDINGS, INTEGRITY_PASSES
 from yilian.values import CaseId, Digest, EntryId, InstitutionId
 
 _NEWEST = "newest"
@@ -103,7 +103,7 @@ class Integrity:
         self._vault = vault
         self._records = records
         self._releases = releases
-        self._passes = SealedTable(vault, INTEGRITY_NEWESTES, Pass, columns=lambda _: {"name": _NEWEST})
+        self._passes = SealedTable(vault, INTEGRITY_PASSES, Pass, columns=lambda _: {"name": _NEWEST})
         self._findings = SealedTable(vault, INTEGRITY_FINDINGS, Finding, columns=lambda one: {"root": one.root})
 
     def count(self) -> int:
