@@ -1,4 +1,4 @@
-"""kill −9 of a whole node under load over HTTP: nothing acknowledged is lost, the home opens again, the check is clean."""
+"""kill −9 of a whole node under load over HTTP: nothing acknowledged is lost, the home opens, the check is clean."""
 
 from __future__ import annotations
 

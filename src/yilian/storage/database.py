@@ -58,8 +58,8 @@ def open_sqlite(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> sql.En
 
 
 @contextmanager
-def database_errors(what: str) -> Iterator[None]:
-    """Turn an error of the database into one of our tree, without its parameters.
+def database_errors(what: str, mend: str = "restore it from a backup") -> Iterator[None]:
+    """Turn an error of the database into one of our tree, without its parameters; `mend` says what helps a damaged one.
 
     Raises:
         ConflictError: a key is taken.
@@ -73,5 +73,5 @@ def database_errors(what: str) -> Iterator[None]:
     except (exc.DBAPIError, sqlite3.Error) as error:
         found = str(error.orig if isinstance(error, exc.DBAPIError) else error)
         if any(word in found for word in _DAMAGE):
-            raise VerificationError(f"{what} is damaged ({found}): restore it from a backup") from error
+            raise VerificationError(f"{what} is damaged ({found}): {mend}") from error
         raise UnavailableError(f"{what}: {found}: free space or repair the disk, then repeat") from error

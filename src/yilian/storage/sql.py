@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,13 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary,
 from yilian.canonical import decode_builtins, encode
 from yilian.errors import NotFoundError, SettingsError, VerificationError
 from yilian.storage.database import WRITES, database_errors, open_sqlite
+from yilian.storage.disk import Disk, disk_errors
 from yilian.storage.rows import MAX_PAGE, CaseQuery, CaseRow, EntryQuery, EntryRow, EventRow, Page, Projected, Tally
 
 SCHEMA_VERSION = 2
+_MEND = "stop the node and delete it, the next start builds it again"
 _SCHEMA = sa.MetaData()
+_log = logging.getLogger(__name__)
 
 _META = Table("meta", _SCHEMA, Column("name", String, primary_key=True), Column("value", BigInteger, nullable=False))
 _EVENTS = Table(
@@ -109,10 +113,31 @@ class SqlIndex:
         else:
             self._engine = sa.create_engine(place, hide_parameters=True)
         self._lock = threading.Lock()
-        with self._writing() as connection:
-            _META.create(connection, checkfirst=True)
-            if _meta(connection, "schema") != SCHEMA_VERSION:
-                _build(connection)
+        try:
+            with self._writing() as connection:
+                _META.create(connection, checkfirst=True)
+                if _meta(connection, "schema") != SCHEMA_VERSION:
+                    _build(connection)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    @classmethod
+    def mended(cls, place: Path) -> SqlIndex:
+        """Open a file that nobody else has open; one that does not hold is thrown away, to be built again.
+
+        Raises:
+            UnavailableError: the database cannot be opened.
+        """
+        try:
+            return cls(place)
+        except VerificationError as error:
+            _log.warning("the read model is thrown away and built again: %s", error)
+            with disk_errors(f"read model {place}"):
+                for file in (place, place.with_name(f"{place.name}-wal"), place.with_name(f"{place.name}-shm")):
+                    Disk().remove(file)
+                Disk().sync_folder(place.parent)
+            return cls(place)
 
     def apply(self, projected: Iterable[Projected]) -> None:
         """Take over what blocks brought, with the cursor, in one transaction; blocks it has already are passed over."""
@@ -259,7 +284,7 @@ class SqlIndex:
     def _writing(self) -> Iterator[sa.Connection]:
         with (
             self._lock,
-            database_errors("read model"),
+            database_errors("read model", _MEND),
             self._engine.connect().execution_options(**WRITES) as connection,
             connection.begin(),
         ):
@@ -267,7 +292,7 @@ class SqlIndex:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with database_errors("read model"), self._engine.connect() as connection:
+        with database_errors("read model", _MEND), self._engine.connect() as connection:
             yield connection
 
 
