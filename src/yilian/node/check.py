@@ -1,7 +1,8 @@
 """`yilian node check`: verify everything that a home holds, from the genesis on, without changing a byte of it.
 
-The blocks are executed again in memory; every stored row, tile and leaf is compared with what comes out. LMDB has no
-checksums and may kill whoever reads a damaged store, so `statedump` reads it in a child process.
+The blocks are executed again in memory, from the newest snapshot on where old ones were pruned; every stored row, tile
+and leaf is compared with what comes out. LMDB has no checksums and may kill whoever reads a damaged store, so
+`statedump` reads it in a child process.
 What does not hold becomes a `Finding`, never an error.
 """
 
@@ -29,11 +30,12 @@ from yilian.ledger.replay import replay
 from yilian.ledger.results import Head
 from yilian.ledger.tree import StateTree
 from yilian.node.genesis import verify as verify_genesis
+from yilian.node.scratch import begin_with_snapshot
 from yilian.node.statedump import Dump, Part
 from yilian.storage import keystore
 from yilian.storage.disk import lock_folder
 from yilian.storage.memory import MemoryState
-from yilian.storage.segments import Damage, find_damage
+from yilian.storage.segments import Damage, find_damage, read_base
 
 RESTORE = "restore it from the backup or from another member"
 _RECORD = struct.Struct(">IIQ")
@@ -168,7 +170,11 @@ class _Chain:
         self.segments = folder / "segments"
         self.state_path = str(folder / "state")
         self.scratch = MemoryState()
+        self.base = read_base(self.segments)
+        window = begin_with_snapshot(folder / "snapshots", genesis, self.scratch) if self.base > 1 else None
         self.machine = Machine(self.scratch, registry, genesis)
+        if window is not None:
+            self.machine.restore_window(window)
         self.dump = dump
         self.stored: Head | None = None
 
@@ -217,9 +223,12 @@ def _check_chain(chain: _Chain, counts: Counts, progress: Progress) -> Iterator[
 def _replay(chain: _Chain, stop: int | None, counts: Counts, progress: Progress) -> Iterator[Finding]:
     """Execute blocks again up to the state's height, or to the first damaged one."""
     last = chain.stored.height if chain.stored is not None else None
-    for height, (place, data) in enumerate(_blocks(chain.segments), 1):
+    first = chain.machine.head.height + 1
+    for height, (place, data) in enumerate(_blocks(chain.segments, chain.base), chain.base):
         if height == stop or (last is not None and height > last):
             return
+        if height < first:
+            continue  # the snapshot stands for it
         try:
             executed = replay(chain.machine, data)
         except (YilianError, ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -231,10 +240,13 @@ def _replay(chain: _Chain, stop: int | None, counts: Counts, progress: Progress)
         progress("blocks", height, last or 0)
 
 
-def _blocks(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Give (place, bytes) of the records in a folder of segments, up to the first that is incomplete."""
+def _blocks(folder: Path, base: int) -> Iterator[tuple[str, bytes]]:
+    """Give (place, bytes) of the records in a folder of segments from a height on, up to the first incomplete one."""
     for path in sorted(folder.glob("*.seg")):
         with path.open("rb") as file:
+            if 0 < int.from_bytes(file.read(_RECORD.size)[8:]) < base:
+                continue
+            file.seek(0)
             while True:
                 offset = file.tell()
                 header = file.read(_RECORD.size)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 from yilian.errors import NotFoundError, SettingsError, UnavailableError, VerificationError
 from yilian.ledger.registry import Registry
@@ -18,7 +21,18 @@ from yilian.workflows.registry import WORKFLOWS
 _HELD = frozenset({RecordStatus.PREPARED, RecordStatus.PUBLISHED})
 
 
-def check_all(home: Home, settings: Settings, counts: Counts, progress: Progress) -> Iterator[Finding]:
+Expected = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+"""Says of the sealed records that a vault counts on which must be there."""
+
+
+def every_blob(roots: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Expect all of them."""
+    return roots
+
+
+def check_all(
+    home: Home, settings: Settings, counts: Counts, progress: Progress, *, expected: Expected = every_blob
+) -> Iterator[Finding]:
     """Give what does not hold, as it is found; nothing where all holds.
 
     Raises:
@@ -38,26 +52,45 @@ def check_all(home: Home, settings: Settings, counts: Counts, progress: Progress
             except (VerificationError, NotFoundError) as error:
                 yield Finding(area="institution", place=str(folder), found=str(error), action="restore the folder")
                 continue
-            paths.append(_paths(home, institution, passphrase))
+            paths.append(institution_paths(home, institution, passphrase, expected=expected))
         yield from check_home(home.ledger, paths, Registry(WORKFLOWS), counts=counts, progress=progress)
 
 
-def _paths(home: Home, institution: Institution, passphrase: bytes) -> InstitutionPaths:
+def institution_paths(
+    home: Home, institution: Institution, passphrase: bytes | None, *, expected: Expected = every_blob
+) -> InstitutionPaths:
+    """Say what of an institution is to be checked; without a passphrase the vault's file alone, not its rows."""
     folder = home.folder(institution.slug)
-    expected: tuple[bytes, ...] = ()
+    file = folder / "vault.db"
+    roots: tuple[bytes, ...] = ()
     checks: list[Callable[[], Iterable[str]]] = []
+    if passphrase is None:
+        checks.append(partial(check_database, file))
+    else:
+        try:
+            key = home.keystore(institution.slug, passphrase).load(homes.VAULT)
+            checks.append(partial(Vault.check, file, key))
+            roots = expected(expected_blobs(file, key))
+        except (VerificationError, NotFoundError, SettingsError, UnavailableError) as error:
+            message = str(error)
+            checks.append(lambda: [message])
+    return InstitutionPaths(blobs=folder / "blobs", keys=folder / "keys", expected_blobs=roots, checks=tuple(checks))
+
+
+def check_database(file: Path) -> list[str]:
+    """Check the structure of an SQLite file and give what does not hold."""
+    if not file.is_file():
+        return [f"there is no vault {file}"]
     try:
-        key = home.keystore(institution.slug, passphrase).load(homes.VAULT)
-        checks.append(partial(Vault.check, folder / "vault.db", key))
-        expected = _expected_blobs(home, institution, key)
-    except (VerificationError, NotFoundError, SettingsError, UnavailableError) as error:
-        message = str(error)
-        checks.append(lambda: [message])
-    return InstitutionPaths(blobs=folder / "blobs", keys=folder / "keys", expected_blobs=expected, checks=tuple(checks))
+        with closing(sqlite3.connect(file)) as connection:
+            found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [line for line in found if line != "ok"]
 
 
-def _expected_blobs(home: Home, institution: Institution, key: bytes) -> tuple[bytes, ...]:
-    file = home.folder(institution.slug) / "vault.db"
+def expected_blobs(file: Path, key: bytes) -> tuple[bytes, ...]:
+    """Give the roots of the sealed records that a vault counts on; errors as `Vault`, NotFoundError for no file."""
     if not file.is_file():
         raise NotFoundError(f"there is no vault {file}: restore it from the backup")
     vault = Vault(file, key)

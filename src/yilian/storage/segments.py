@@ -163,7 +163,7 @@ class SegmentBlocks:
             write_base(self._path, kept[-1], self._disk)
             self._base = kept[-1]
             while self._segments[0].first < self._base:
-                self._segments.pop(0).path.unlink()
+                self._disk.remove(self._segments.pop(0).path)
             self._disk.sync_folder(self._path)
             return self._base
 
@@ -198,7 +198,7 @@ class SegmentBlocks:
         height = self._base
         paths = _segment_paths(self._path)
         while len(paths) > 1 and 0 < _first_height(paths[0]) < self._base:
-            paths.pop(0).unlink()
+            self._disk.remove(paths.pop(0))
         for path in paths:
             segment, damage = _scan(path, height, is_last=path == paths[-1], thorough=path == paths[-1])
             if damage is not None:

@@ -96,8 +96,8 @@ class Snapshot:
 class Snapshots:
     """The snapshots of a ledger, newest last; at most `keep` of them."""
 
-    def __init__(self, folder: Path, *, keep: int = 1) -> None:
-        self._folder, self._keep = folder, keep
+    def __init__(self, folder: Path, *, keep: int = 1, disk: Disk | None = None) -> None:
+        self._folder, self._keep, self._disk = folder, keep, disk or Disk()
 
     def newest(self) -> Snapshot | None:
         """Give the newest snapshot, or None."""
@@ -117,7 +117,7 @@ class Snapshots:
             UnavailableError: the disk failed, or the state store needed room three times.
         """
         with disk_errors(f"snapshots {self._folder}"):
-            Disk().make_folder(self._folder)
+            self._disk.make_folder(self._folder)
             for left in self._folder.glob(f"{_PART}*"):
                 shutil.rmtree(left, ignore_errors=True)
         part = self._folder / f"{_PART}{secrets.token_hex(8)}"
@@ -127,8 +127,8 @@ class Snapshots:
             if place.is_dir():
                 shutil.rmtree(part)
             else:
-                Disk().rename(part, place)
-            Disk().sync_folder(self._folder)
+                self._disk.rename(part, place)
+            self._disk.sync_folder(self._folder)
             for old in self._paths()[: -self._keep]:
                 shutil.rmtree(old)
         return Snapshot(place)
@@ -136,7 +136,7 @@ class Snapshots:
     def _take(self, part: Path, state: Freezable, blocks: KeptBlocks, chain: Digest, *, first_block: int) -> int:
         for left in range(_TRIES - 1, -1, -1):
             try:
-                return _take(part, state, blocks, chain, first_block=first_block)
+                return _take(part, state, blocks, chain, first_block=first_block, disk=self._disk)
             except UnavailableError:
                 shutil.rmtree(part, ignore_errors=True)
                 if not left:
@@ -170,9 +170,9 @@ def unpack_chunk(packed: bytes, number: int, size: int) -> bytes:
     return data
 
 
-def _take(part: Path, state: Freezable, blocks: KeptBlocks, chain: Digest, *, first_block: int) -> int:
+def _take(part: Path, state: Freezable, blocks: KeptBlocks, chain: Digest, *, first_block: int, disk: Disk) -> int:
     with disk_errors(f"snapshot {part}"), state.frozen() as frozen:
-        Disk().make_folder(part)
+        disk.make_folder(part)
         stored = frozen.head()
         if stored is None:
             raise NotFoundError("the ledger has no head yet: start its node once")
@@ -188,14 +188,15 @@ def _take(part: Path, state: Freezable, blocks: KeptBlocks, chain: Digest, *, fi
         )
         for kind, items in parts:
             for data in pack(items):
-                _write(part / _chunk_name(len(chunks)), pack_chunk(data))
+                _write(disk, part / _chunk_name(len(chunks)), pack_chunk(data))
                 chunks.append(Chunk(kind=kind, digest=sha256(data), size=len(data)))
         if len(chunks) > MAX_CHUNKS:
             raise UnavailableError(f"the snapshot has {len(chunks)} chunks, at most {MAX_CHUNKS}: keep fewer blocks")
         manifest = Manifest(
             version=FORMAT, chain=chain, head=head, first_block=first, rows=counted.count, chunks=tuple(chunks)
         )
-        Disk().store(part / MANIFEST, canonical.encode(manifest))
+        disk.sync_folder(part)
+        disk.store(part / MANIFEST, canonical.encode(manifest))
     return head.height
 
 
@@ -224,11 +225,11 @@ def _chunk_name(number: int) -> str:
     return f"{number:05}.gz"
 
 
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _write(disk: Disk, path: Path, content: bytes) -> None:
+    descriptor = disk.create(path)
     try:
-        Disk().write(descriptor, content)
-        Disk().sync(descriptor)
+        disk.write(descriptor, content)
+        disk.sync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -228,7 +228,7 @@ def test_a_consistent_snapshot_of_another_state_is_refused_by_what_is_trusted(
 
 def test_a_snapshot_of_another_chain_is_refused(taken: Snapshot, tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="it is of chain"):
-        restore(World(10), taken.manifest, taken.chunk, tmp_path / "ledger")
+        restore(World(11), taken.manifest, taken.chunk, tmp_path / "ledger")
 
 
 def test_a_manifest_that_says_another_app_hash_than_its_roots_is_refused(
