@@ -205,16 +205,17 @@ def _shown(logged: LoggedOperation, opened: Opened, signers: tuple[SignerShown, 
         time=leaf.time,
         leaf_index=logged.leaf_index,
         result=leaf.result,
-        mode=_mode(opened),
+        mode=_mode(logged, opened),
         signers=signers,
         unchecked_persons=len(opened.persons) if leaf.result else 0,
     )
 
 
-def _mode(opened: Opened) -> str:
+def _mode(logged: LoggedOperation, opened: Opened) -> str:
+    """Say who decided; of a refused operation nobody did, and only its form is told."""
     if any(person.role == Role.PATIENT for person in opened.persons):
         return "patient"
-    if is_for_patients(opened.core.command):
+    if is_for_patients(opened.core.command) and not logged.leaf.result:
         return "custodial"
     return "person" if opened.persons else "institution"
 

@@ -13,7 +13,16 @@ from yilian.crypto.suite import tagged_hash
 from yilian.errors import VerificationError
 from yilian.ledger.checkpoint import Checkpoint
 from yilian.ledger.claims import verify_claim
-from yilian.ledger.receipt import EXCHANGE_COMMANDS, Kind, Receipt, Row, is_covered, open_operation, open_row
+from yilian.ledger.receipt import (
+    EXCHANGE_COMMANDS,
+    Kind,
+    Receipt,
+    Row,
+    is_covered,
+    least_count,
+    open_operation,
+    open_row,
+)
 from yilian.ledger.state import case_key, key_hash
 from yilian.values import case_id
 
@@ -202,8 +211,11 @@ def _check_claim(checking: Checking, receipt: Receipt) -> None:
     with checking.step("claim", f"a claim under root {root.hex() if root is not None else 'none'}") as step:
         if claim is None or root is None or not verify_claim(claim, root):
             raise VerificationError("the claim leads to another root: refuse the file")
+        if claim.count != least_count(claim, root):
+            # the root does not bind how many claims there are: one number, the least, keeps one form of the file
+            raise VerificationError(f"{claim.count} claims are said to be there, expected the least number: refuse")
         checking.claim = (claim.claim.name, claim.claim.value)
-        step.found = f"claim {claim.index + 1} of {claim.count}: {claim.claim.name}"
+        step.found = f"claim {claim.claim.name}"
 
 
 def _delivered(delivery: Delivery) -> str:

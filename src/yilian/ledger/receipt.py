@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Final
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from yilian import canonical
 from yilian.crypto import cose, merkle
@@ -23,7 +23,7 @@ from yilian.crypto.suite import SuiteId, sha256
 from yilian.errors import VerificationError
 from yilian.ledger.cases import Part
 from yilian.ledger.checkpoint import MAX_NOTE
-from yilian.ledger.claims import ClaimProof
+from yilian.ledger.claims import ClaimProof, verify_claim
 from yilian.ledger.envelope import MAX_OPERATION_BYTES, TX_TAG, Core, Payload, PersonSignature
 from yilian.ledger.log import Leaf
 from yilian.ledger.multiproof import Hashes, Shown, unpack
@@ -170,6 +170,17 @@ def is_covered(change: Change, key: bytes, changes: bytes) -> bool:
     if not ordered or sha256(b"yilian/changes/v1", change.digests) != changes:
         return False
     return key + sha256(change.row) in pairs
+
+
+def least_count(claim: ClaimProof, root: bytes) -> int:
+    """Give the least number of claims with which a proof holds: the only one that a receipt may name.
+
+    A root (RFC 6962) does not bind the size of its tree, so the number says nothing that could be relied on.
+    """
+    for count in range(claim.index + 1, claim.count):
+        if verify_claim(structs.replace(claim, count=count), root):
+            return count
+    return claim.count
 
 
 def open_row(row: bytes) -> Row:

@@ -24,6 +24,7 @@ from yilian.ledger.receipt import (
     LoggedOperation,
     Receipt,
     encode_receipt,
+    least_count,
     open_operation,
 )
 from yilian.ledger.state import case_key, key_hash
@@ -81,6 +82,7 @@ class Prover:
         if root is None or merkle.root([claim.leaf_hash for claim in claims]) != root:
             raise VerificationError(f"operation {found.leaf.op_id.hex()} made other claims: give those that it made")
         proof = prove_claim(claims, name)
+        proof = msgspec.structs.replace(proof, count=least_count(proof, root))
         with self._at_checkpoint() as (machine, note):
             receipt = self._receipt(machine, note, Kind.CLAIM, b"", (found,))
         return encode_receipt(msgspec.structs.replace(receipt, claim=proof))
