@@ -16,7 +16,7 @@ from yilian.crypto.suite import tagged_hash
 from yilian.engine.gateway import Signed
 from yilian.errors import Refused, VerificationError, YilianError
 from yilian.ledger.cases import Case, Command, Found
-from yilian.node import inspections
+from yilian.node import erasures, inspections
 from yilian.node.checkpoints import may_release
 from yilian.node.compose import Node
 from yilian.node.exchange import Beside
@@ -34,6 +34,7 @@ from yilian.workflows.catalog.model import (
     ChallengeOpen,
     ChallengePass,
     ChallengeState,
+    Entry,
 )
 from yilian.workflows.consent import receiving, release, service
 from yilian.workflows.consent.emergency_model import (
@@ -88,6 +89,8 @@ def kinds_of(host: Host, found: Found[Case]) -> tuple[str, ...]:
         case Grant():
             owing = state == GrantState.REVOKED and me in {fields.custodian, fields.recipient}
             return ("acknowledge",) if owing else ()
+        case Entry():
+            kind = erasures.kind_of(me, fields, state)
         case Inspection():
             kind = inspections.kind_of(me, fields, state)
         case _:
@@ -361,6 +364,18 @@ def end_content(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:  # noqa:
     return _submit(host, [(one.header.id, inspections.left_over(host, one)) for one in found])
 
 
+def destroy(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:  # noqa: ARG001 - one signature
+    """Destroy own records that are being erased, and confirm it."""
+    return _submit(host, [(entry.header.id, erasures.confirmation(host, entry)) for entry in _found(host, Entry, ids)])
+
+
+def account(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
+    """Destroy, or keep under a duty, the copies of records that are being erased, and answer for them."""
+    answers = [(entry.header.id, erasures.answer(node, host, entry)) for entry in _found(host, Entry, ids)]
+    left = _submit(host, [(case, operations) for case, operations in answers if operations is not None])
+    return Left(waiting=tuple(case for case, operations in answers if operations is None), failed=left.failed)
+
+
 REACTIONS: Mapping[str, Reaction] = {
     "answer": answer,
     "sent": sent,
@@ -371,6 +386,8 @@ REACTIONS: Mapping[str, Reaction] = {
     "acknowledge": acknowledge,
     inspections.GRANT: grant_content,
     inspections.END: end_content,
+    erasures.DESTROY: destroy,
+    erasures.ACCOUNT: account,
     "push": push,
     "check": check,
     "attest": attest,

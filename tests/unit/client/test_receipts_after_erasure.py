@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,15 @@ OFFICERS = (Role.DATA_OFFICER, Role.DISCLOSURE_OFFICER)
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Stand:
-    return Stand(tmp_path)
+def own_stand(tmp_path: Path) -> Iterator[Stand]:
+    made = Stand(tmp_path)
+    yield made
+    made.close()
 
 
-def test_every_proof_about_an_erased_record_still_holds(stand: Stand) -> None:
-    story = stand.story
-    use = _delivered(stand)
+def test_every_proof_about_an_erased_record_still_holds(own_stand: Stand) -> None:
+    stand, story = own_stand, own_stand.story
+    use = stand.used
     (entry, *_) = story.found(Use, use).fields.entries
     prove = {
         "entry": lambda: stand.prover.state(entry),
@@ -41,12 +44,8 @@ def test_every_proof_about_an_erased_record_still_holds(stand: Stand) -> None:
     after = {name: make() for name, make in prove.items()}
     trust = stand.trust()
     held = {
-        (when, name): verify_receipt(data, trust, now=stand.now).holds
+        (when, name): verify_receipt(data, trust, now=stand.now).failed
         for when, made in (("before", before), ("after", after))
         for name, data in made.items()
     }
-    assert all(held.values()), held
-
-
-def _delivered(stand: Stand) -> bytes:
-    raise NotImplementedError
+    assert held == dict.fromkeys(held, "")

@@ -120,6 +120,12 @@ class Subjects:
         """Give all keys of a patient, by year."""
         return self._keys.find_all(subject=self._blind(subject_ref))
 
+    def erase_key(self, subject_ref: bytes, year: int) -> None:
+        """Forget a patient's key of one year for good; nothing happens where there is none."""
+        subject = self._blind(subject_ref)
+        if self._keys.delete(SUBJECT_KEYS.c.subject == subject, SUBJECT_KEYS.c.year == year):
+            self._vault.scrub()
+
     def erase(self, subject_ref: bytes) -> None:
         """Forget a patient's identity, identifiers and keys for good."""
         subject = self._blind(subject_ref)
