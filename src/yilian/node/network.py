@@ -305,10 +305,11 @@ def read_access(file: Path) -> AccessFile:
 
 
 def publish_url(home: Home, url: str) -> None:
-    """Write the API's address into the access files that are still here."""
+    """Write the API's address into the access files of the home's institutions that are still here."""
+    hosted = {item.slug for item in home.institutions()}
     for file in sorted([*home.clients.glob("*.toml"), *home.people.glob("*.toml")]):
         access = read_access(file)
-        if access.url != url:
+        if access.institution in hosted and access.url != url:
             store_access(file, msgspec.structs.replace(access, url=url))
 
 
