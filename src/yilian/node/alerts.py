@@ -31,6 +31,8 @@ class AlertKind(StrEnum):
     """An operation that the sequencer promised to include is not in by its time."""
     STATE_DIFFERS = "STATE_DIFFERS"
     """Executing the same blocks gives another state than the sequencer signed."""
+    BLOCK_REFUSED = "BLOCK_REFUSED"
+    """A block or an answer of the sequencer breaks the rules; this node follows it no further."""
 
 
 class MisbehaviourError(VerificationError):
@@ -47,6 +49,12 @@ class Alerts:
     def __init__(self, store: CheckpointStore, clock: Callable[[], UnixMillis]) -> None:
         self._store = store
         self._clock = clock
+
+    def keep_evidence(self, kind: AlertKind, text: str, evidence: bytes) -> None:
+        """Keep an alert about bytes that are no note, such as a block."""
+        alert = StoredAlert(id=0, kind=str(kind), time=self._clock(), text=text, first=evidence, second=b"")
+        if self._store.add_alert(tagged_hash("yilian/alert/v1", str(kind).encode(), text.encode(), evidence), alert):
+            _LOG.error("alert", kind=str(kind))
 
     def raise_alert(self, kind: AlertKind, text: str, *notes: Note, about: bytes = b"") -> MisbehaviourError:
         """Keep an alert, durably, and give the error that says the same.

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 
 from yilian.crypto.suite import Signer
+from yilian.engine.follower import FORK, OTHER_STATE, FollowerEngine
 from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
 from yilian.ledger.checkpoint import CLOCK_TOLERANCE, Note, SignatureKind, SignatureLine, sign, signed_at
 from yilian.node.alerts import AlertKind, Alerts, MisbehaviourError, named
@@ -29,6 +30,10 @@ OLD_AFTER = 10 * MINUTE
 ASK_FIRST_S = 15.0
 LOOK_S = 0.1
 SEARCHED, PAGE = 200, 20
+LOOKED_BACK = 256
+"""Blocks before the newest in which a transaction may be when its promise comes."""
+PROBLEMS = {FORK: AlertKind.SPLIT_VIEW, OTHER_STATE: AlertKind.STATE_DIFFERS}
+"""What the follower engine names, as alerts; the rest is BLOCK_REFUSED."""
 
 
 class Checkpoints:
@@ -189,6 +194,16 @@ class Checkpoints:
                 f"the cosignature is of {made}, the block of {note.checkpoint.time}: check your clock, sign anew"
             )
 
+    def take_promise(self, promise: bytes, transaction: bytes) -> None:
+        """Hold the sequencer to a promise about a transaction that this node handed in."""
+        since = max(0, self.node.engine.head().height - LOOKED_BACK)
+        self.promises.keep(promise, transaction, since=since)
+
+    def take_problem(self, name: str, detail: str, evidence: bytes) -> None:
+        """Keep as an alert what the follower engine caught the sequencer at."""
+        kind = PROBLEMS.get(name, AlertKind.BLOCK_REFUSED)
+        self.alerts.keep_evidence(kind, f"{name}: {detail}", evidence)
+
     # ------------------------------------------------------------------------------------------------------- signing
 
     def is_sequencer(self) -> bool:
@@ -274,8 +289,14 @@ class Checkpoints:
 
 
 def open_checkpoints(node: Node) -> Checkpoints:
-    """Open the checkpoints of a node's home."""
-    return Checkpoints(node, CheckpointStore(node.home.path / "ledger" / "checkpoints.db"))
+    """Open the checkpoints of a node's home; a follower's engine and line tell them what they find."""
+    opened = Checkpoints(node, CheckpointStore(node.home.ledger / "checkpoints.db"))
+    if node.line is not None:
+        node.line.on_promise = opened.take_promise
+        node.line.on_answer = opened.promises.settle
+    if isinstance(node.engine, FollowerEngine):
+        node.engine.on_problem = opened.take_problem
+    return opened
 
 
 def may_release(node: Node, height: int) -> bool:

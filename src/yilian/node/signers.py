@@ -11,12 +11,12 @@ from yilian.ledger.block import Genesis
 from yilian.ledger.cases import Found
 from yilian.ledger.checkpoint import Checkpoint, SignatureKind, SignatureLine, verify_line
 from yilian.ledger.members import Key, KeyState, MemberState, Role, Roster, is_valid
+from yilian.ledger.sequencer import sequencer_of
 from yilian.ledger.trust import FORMAT, Trust, TrustedKey
 from yilian.node.host import Host
 from yilian.storage.port import Index
 from yilian.storage.rows import CaseQuery
 from yilian.values import InstitutionId, PublicKey, institution_id, key_id
-from yilian.workflows.governance.interface import sequencer
 
 NEEDED = "governance.witnesses"
 REMEMBERED_S = 1.0
@@ -44,7 +44,7 @@ class Signers:
 
     def sequencer(self) -> InstitutionId:
         """Give the member that orders the blocks."""
-        return sequencer(self._engine.reads())
+        return sequencer_of(self._engine.state)
 
     def sequencer_keys(self) -> tuple[PublicKey, ...]:
         """Give the keys under which a checkpoint of the present sequencer holds, those that it rotated too."""

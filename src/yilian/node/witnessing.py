@@ -91,7 +91,7 @@ class Rounds:
             UnavailableError: the sequencer, or what must be compared, is out of reach.
         """
         if self._checkpoints.is_sequencer():
-            self._have_witnessed(self._checkpoints.sign_now(), (), push=False)
+            self._have_witnessed(self._checkpoints.sign_now(), ())
         else:
             self._follow()
         self._look_at_shown()
@@ -170,7 +170,8 @@ class Rounds:
             self._node.engine.wait_height(height, CAUGHT_UP_S)
         self._judge_times()
         self._accept(note, provers, is_newest=True)
-        self._have_witnessed(note, provers, push=True)
+        self._have_witnessed(note, provers)
+        self._push(note, leader)
         self._clock.told(height, asked)
         self._checkpoints.promises.look()
         self._checkpoints.promises.check_due(height, asked)
@@ -182,8 +183,8 @@ class Rounds:
         self._store.keep(note, [(kind, line) for kind, line in kinds if kind is not None])
         self._checkpoints.tell()
 
-    def _have_witnessed(self, note: Note, provers: Sequence[Prove], *, push: bool) -> None:
-        """Let the institutions of this node sign a checked note, keep that, then give it to the sequencer."""
+    def _have_witnessed(self, note: Note, provers: Sequence[Prove]) -> None:
+        """Let the institutions of this node sign a checked note, and keep that before anybody sees it."""
         signed: list[tuple[Host, SignatureKind, SignatureLine, Seen]] = []
         hosts = [host for host in tuple(self._node.hosts.values()) if self._signers.may_witness(host.id)]
         if hosts and self._watch.halted():
@@ -202,9 +203,19 @@ class Rounds:
             if self._kept % PRUNE_EVERY == 0:
                 self._store.prune()
             self._checkpoints.tell()
-        for host, _, line, _ in signed if push else ():
-            pushed = Note(note.checkpoint, (note.lines[0], line))
-            witness_doors.push_cosignature(self._node, host, self._signers.sequencer(), pushed)
+
+    def _push(self, shown: Note, leader: InstitutionId) -> None:
+        """Give the sequencer the lines of this node's institutions that its note has not."""
+        kept = self._store.find(shown.checkpoint.height)
+        lines = [line for line in kept.lines[1:] if line not in shown.lines] if kept is not None else []
+        for host in tuple(self._node.hosts.values()):
+            for line in lines:
+                if line.name == host.id.hex():
+                    pushed = Note(shown.checkpoint, (shown.lines[0], line))
+                    try:
+                        witness_doors.push_cosignature(self._node, host, leader, pushed)
+                    except YilianError as error:
+                        _LOG.warning("cosignature not taken", institution=host.slug, error=type(error).__name__)
 
     def _signed(
         self, host: Host, note: Note, provers: Sequence[Prove]
