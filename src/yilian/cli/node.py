@@ -113,6 +113,37 @@ def join(
 
 @app.command(
     help=say(
+        "把一个机构从共用主目录迁到自己的主目录（可再拷到自己的机器）；原节点须已停止，之后作为跟随节点运行。",
+        "Move an institution out of a home that hosts several, into one of its own, to be run as a follower; "
+        "the node of the first must not run.",
+    )
+    + "\n\nExample: yilian node move township --to h2 --sequencer https://10.0.0.7:8471 --home h"
+)
+def move(
+    slug: Annotated[str, typer.Argument(help=say("机构简称。", "Short name of the institution."))],
+    *,
+    to: Annotated[Path, typer.Option("--to", help=say("新的主目录。", "The new home."))],
+    sequencer: Annotated[
+        str, typer.Option(help=say("排序者的机构间地址。", "Where the sequencer's door is, https://HOST:PORT."))
+    ],
+    home: HomeOption = _HOME,
+) -> None:
+    """Move an institution to a home of its own."""
+    from yilian.node.home import Home
+    from yilian.node.moving import move_out
+    from yilian.node.settings import PeerSettings, Settings, load
+
+    old = Home(home)
+    secret = load(old.settings_file).passphrase_file or str(old.path.with_name(f"{old.path.name}.passphrase"))
+    moved = move_out(old, slug, Home(to), Settings(passphrase_file=secret, peer=PeerSettings(sequencer=sequencer)))
+    show({"institution": moved.slug, "id": moved.id.hex(), "home": str(to)})
+    if not is_json():
+        note(say("口令文件仍在原处：", "the passphrase file stays where it is: ") + secret)
+        note(say("下一步：", "next: ") + f"yilian node start --home {to}")
+
+
+@app.command(
+    help=say(
         "启动主目录中的节点，直到 Ctrl-C 或 SIGTERM。",
         "Run the node of a home until Ctrl-C or SIGTERM.",
     )
