@@ -14,13 +14,13 @@ from yilian.crypto.suite import Signer
 from yilian.engine.ahead import Ahead, Waiting
 from yilian.engine.chain import ChainKeeper
 from yilian.engine.verification import Unpacker
-from yilian.errors import UnavailableError, YilianError
+from yilian.errors import ConflictError, UnavailableError, YilianError
 from yilian.ledger.block import VERSION, BlockHeader, Genesis, seal_block, transactions_root
 from yilian.ledger.envelope import MAX_TRANSACTION_BYTES, Envelope, TransactionCode
 from yilian.ledger.machine import Executed
 from yilian.ledger.ports import Blocks, State
 from yilian.ledger.registry import Registry
-from yilian.ledger.replay import proposer_key
+from yilian.ledger.replay import proposer_key, replay
 from yilian.ledger.results import Checked, TransactionResult
 from yilian.values import InstitutionId, UnixMillis, digest, unix_millis
 
@@ -60,6 +60,7 @@ class EmbeddedEngine(ChainKeeper):
         super().__init__(genesis=genesis, registry=registry, state=state, blocks=blocks)
         self._proposer, self._proposer_id, self._clock = proposer, proposer_id, clock
         self._unpacker = Unpacker(registry.command_types)
+        self._held: str | None = None
         self._ahead = Ahead(registry.command_types, self._public_key, second_core=second_core)
         self._thread = threading.Thread(target=self._run, name="yilian-engine", daemon=True)
         self._thread.start()
@@ -78,7 +79,41 @@ class EmbeddedEngine(ChainKeeper):
             return answered
         if self._failure is not None:
             raise UnavailableError(f"the engine has stopped ({self._failure}): restart the node")
+        self._check_held()
         return self._ahead.put(bytes(transaction))
+
+    @property
+    def held(self) -> str | None:
+        """Say why no block is made, None where blocks are."""
+        return self._held
+
+    def hold(self, why: str) -> None:
+        """Make no block until `release`; reads go on, and `adopt` takes blocks that others have kept."""
+        with self._executing:
+            self._held = why
+
+    def adopt(self, data: bytes) -> None:
+        """Execute the next block as another node kept it, and keep it; while held only.
+
+        Raises:
+            VerificationError: it is not the next block, or it does not hold.
+            UnavailableError: the disk failed.
+        """
+        with self._executing:
+            if self._held is None:
+                raise ConflictError("blocks are made here, expected a held engine: others follow this one")
+            executed = replay(self._machine, data)
+            self._keep(data, executed)
+        self._notify(executed.head.height)
+
+    def release(self) -> None:
+        """Make blocks again."""
+        with self._executing:
+            self._held = None
+
+    def _check_held(self) -> None:
+        if self._held is not None:
+            raise UnavailableError(f"this node makes no block yet ({self._held}): reads go on, submit again later")
 
     def close(self) -> None:
         """Finish what was taken, then stop; a second close does nothing. State and blocks stay open."""
@@ -116,6 +151,7 @@ class EmbeddedEngine(ChainKeeper):
     def _commit(self, batch: Sequence[Waiting]) -> None:
         if self._failure is not None:
             raise UnavailableError(f"the engine has stopped ({self._failure}): restart the node")
+        self._check_held()
         machine = self._machine
         height = machine.head.height + 1
         time = unix_millis(max(self._clock(), machine.head.time))

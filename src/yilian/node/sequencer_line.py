@@ -95,8 +95,8 @@ class SequencerLine:
             self._streaming = answer.extensions["network_stream"].get_extra_info("socket")
             try:
                 yield b""
-                with closing(_frames(answer.iter_raw())) as frames:
-                    yield from frames
+                with closing(frames(answer.iter_raw())) as blocks:
+                    yield from blocks
             finally:
                 self._streaming = None
 
@@ -105,11 +105,11 @@ class SequencerLine:
         sequencer, client = self._reach(None)
         with self._answering(sequencer), client.stream("POST", "/peer/transactions", content=transaction) as answer:
             check_answer(answer, sequencer)
-            frames = _frames(answer.iter_raw())
-            promise = next(frames, b"")
+            parts = frames(answer.iter_raw())
+            promise = next(parts, b"")
             if promise and self.on_promise is not None:
                 self.on_promise(promise, transaction)
-            result = next(frames, b"")
+            result = next(parts, b"")
         if not result:
             raise UnavailableError(f"{sequencer.hex()} left before it answered: ask for the operation's state later")
         if self.on_answer is not None:
@@ -204,8 +204,8 @@ class SequencerLine:
             raise UnavailableError(f"the sequencer: {error}; reads go on here meanwhile") from error
 
 
-def _frames(pieces: Iterator[bytes]) -> Generator[bytes]:
-    """Cut a stream into its frames; what is not whole at its end is dropped."""
+def frames(pieces: Iterator[bytes]) -> Generator[bytes]:
+    """Cut a stream into its frames, each behind its length; what is not whole at its end is dropped."""
     held = bytearray()
     for piece in pieces:
         held += piece
