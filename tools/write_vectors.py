@@ -39,6 +39,7 @@ from yilian.ledger.members import (
 )
 from yilian.ledger.registry import Registry
 from yilian.ledger.state import case_key, key_hash
+from yilian.testing import proof_vectors
 from yilian.testing.stores import MemoryState
 from yilian.values import (
     DAY,
@@ -456,6 +457,7 @@ def vectors() -> dict[str, dict[str, Any]]:
         "chain": chain_vector(),
         "seal": seal_vector(),
         "message": message_vector(),
+        "proofs": proof_vectors.vector(),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from yilian import canonical
-from yilian.crypto.intl import Ed25519Signer, generate_x25519
+from yilian.crypto.intl import Ed25519Signer, x25519_from_private
 from yilian.crypto.suite import Signer, SuiteId, sha256, tagged_hash
 from yilian.ledger import envelope
 from yilian.ledger.block import Founder, Genesis, member_id
@@ -48,7 +48,7 @@ class Party:
         self.kind = kind
         self.grade = grade
         self.gateway = Ed25519Signer.from_seed(sha256(b"gateway", name.encode()))
-        self.exchange = generate_x25519()
+        self.exchange = x25519_from_private(sha256(b"exchange", name.encode()))
         self.ca_fingerprint = sha256(b"ca", name.encode())
         self.id = member_id(self.ca_fingerprint)
         self.operator = member_id(sha256(b"ca", operator.encode()))
