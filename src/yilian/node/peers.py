@@ -30,11 +30,13 @@ from yilian.ledger.members import LIVING, MemberState
 from yilian.node import ledger_doors, witness_doors
 from yilian.node.compose import Node
 from yilian.node.doors import TLS_NON_MEMBER
+from yilian.node.evidence import check_evidence
 from yilian.node.host import Host
 from yilian.node.peer_client import PeerClient, PeerClients
 from yilian.storage.vault.audit import EdgeRefusal
 from yilian.storage.vault.releases import Note, NoteKind
 from yilian.values import CaseId, Digest, InstitutionId, case_id
+from yilian.workflows.audit.model import Refusal as AuditRefusal
 from yilian.workflows.catalog import possession
 from yilian.workflows.catalog.interface import Entry
 from yilian.workflows.catalog.model import Challenge, ChallengeState
@@ -227,12 +229,14 @@ class _Door:
                 answered = ledger_doors.answer_post if what in ledger_doors.POST else witness_doors.answer_post
                 return _of_ledger(answered(self._node, peer, what, body))
             case ["exchange"]:
+                check_evidence(self._node)
                 request = canonical.decode(body, ExchangeRequest)
                 return _Reply(body=release.prepare_message(self._host, peer, request, self._node.clock()))
             case ["blobs"]:
                 asked = canonical.decode(body, BlobsRequest)
                 return self._files(peer, asked.grant, asked.roots)
             case ["releases"]:
+                check_evidence(self._node)
                 wanted = canonical.decode(body, ReleaseRequest)
                 message = release.prepare_message(self._host, peer, wanted.exchange, self._node.clock())
                 return self._files(peer, wanted.exchange.grant, wanted.roots, message=message)
@@ -387,6 +391,8 @@ def _of_ledger(answer: bytes | ledger_doors.Sender) -> _Answer:
 def _kind(error: Refused | NoGrantError) -> tuple[str, int]:
     if not isinstance(error, Refused):
         return NO_GRANT, 0
+    if error.workflow == "audit":
+        return AuditRefusal(error.number).name, error.number
     # a stranger: nobody granted it anything, whichever way the contract would say so
     if error.number in {Refusal.NO_GRANT, Refusal.NOT_THE_RECIPIENT}:
         return NO_GRANT, error.number

@@ -19,6 +19,7 @@ from yilian.ledger.cases import Case, Command, Found
 from yilian.node import erasures, inspections
 from yilian.node.checkpoints import may_release
 from yilian.node.compose import Node
+from yilian.node.evidence import why_too_old
 from yilian.node.exchange import Beside
 from yilian.node.host import Host
 from yilian.storage.vault.records import Record, RecordStatus
@@ -122,9 +123,13 @@ def answer(node: Node, host: Host, ids: Sequence[CaseId]) -> Left:
     """Deliver or decline reservations of own custody, many in one envelope, each with its disclosure event.
 
     A reservation waits until a checkpoint at or above its block satisfies the policy: its history is the one history.
+    While the evidence is too old (`node.evidence`) it waits too, and lapses where that lasts.
     """
     reserved = [use for use in _found(host, Use, ids) if use.state == _U.RESERVED]
-    uses = [use for use in reserved if may_release(node, use.header.opened_height)]
+    stale = why_too_old(node)
+    if stale and reserved:
+        _LOG.warning("nothing is released", institution=host.slug, refusal="EVIDENCE_TOO_OLD", reason=stale)
+    uses = [use for use in reserved if not stale and may_release(node, use.header.opened_height)]
     release.answer_reservations(host, uses, node.clock(), Beside(node, host))
     still = [use for use in _found(host, Use, ids) if use.state == _U.RESERVED]
     left = [use.header.id for use in still if node.clock() < use.fields.lease_end]
