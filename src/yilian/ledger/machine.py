@@ -25,6 +25,7 @@ from yilian.ledger.execution import PARAMETER_KEYS, WINDOW, Before, Execution, r
 from yilian.ledger.judge import PERSON_VALIDITY
 from yilian.ledger.log import Log
 from yilian.ledger.members import Constitution, Parameters
+from yilian.ledger.past import Overwritten, Past, View
 from yilian.ledger.ports import Batch, Blocks, State
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import (
@@ -39,7 +40,7 @@ from yilian.ledger.results import (
 from yilian.ledger.running import Circumstances
 from yilian.ledger.sequencer import sequencer_of
 from yilian.ledger.state import GOVERNANCE, Directory, Layer, decode_case, key_hash, register_key
-from yilian.ledger.tree import Allocate, Rows, StateProof, StateTree
+from yilian.ledger.tree import Allocate, Rows, StateTree
 from yilian.ledger.workflow import KERNEL, KernelRefusal
 from yilian.values import CaseId, Digest, InstitutionId, OpId, UnixMillis
 
@@ -52,6 +53,9 @@ class Executed(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[TransactionResult, ...]
     log: Log
     overwritten: Mapping[int, bytes]
+    """Bucket of the state tree → its hash before."""
+    buckets: Mapping[int, Rows]
+    """Bucket → its rows before, where it had any."""
     remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer, UnixMillis]]
 
 
@@ -81,6 +85,7 @@ class Machine:
                 f"the state store has root {self._tree.root.hex()}, its head says {self.head.state_root.hex()}: "
                 "run `yilian node check`, then restore from a backup or another member"
             )
+        self._past = Past()
         self._log = Log.load(self.head.log_size, state.tile)
         self._remembered: dict[tuple[InstitutionId, OpId], tuple[Digest, Answer, UnixMillis]] = {}
         """Until when each is remembered: an hour of block time, or as long as a person's signature on it is valid."""
@@ -179,7 +184,13 @@ class Machine:
         before = Before(self.head.log_size, self.answered)
         run = Execution(self.registry, circumstances, Layer(self._state, self.registry.fields), before)
         results = tuple(run.transaction(transaction, verified) for transaction in transactions)
-        overwritten = self._tree.update(run.changes, self._stored_bucket)
+        buckets: dict[int, Rows] = {}
+
+        def stored(index: int) -> Rows:
+            buckets[index] = rows = self._stored_bucket(index)
+            return rows
+
+        overwritten = self._tree.update(run.changes, stored)
         log = self._log.copy()
         log.extend([sha256(b"\x00" + record).digest() for record in run.leaves])
         head = self._head_after(run, log, circumstances, block=block)
@@ -196,6 +207,7 @@ class Machine:
             results=results,
             log=log,
             overwritten=overwritten,
+            buckets=buckets,
             remembered=run.remembered,
         )
 
@@ -221,12 +233,14 @@ class Machine:
         Raises:
             UnavailableError: the disk is full or failed; nothing was written and the machine is as before `execute`.
         """
+        overwritten = self._overwritten(executed)
         try:
             self._state.write(executed.batch)
         except UnavailableError:
             self.discard(executed)
             raise
         self.head = executed.head
+        self._past.add(overwritten)
         executed.log.touched.clear()
         self._log = executed.log
         self._remember(executed)
@@ -242,13 +256,12 @@ class Machine:
         """Forget a block that was executed and is not committed."""
         self._tree.undo(executed.overwritten)
 
-    def row(self, hashed_key: bytes) -> bytes | None:
-        """Give a committed row under the hash of its natural key; from any thread."""
-        return self._state.get(hashed_key)
-
-    def prove(self, hashed_key: bytes) -> StateProof:
-        """Prove what stands under a key hash as of the last commit; not between `execute` and `commit`."""
-        return self._tree.prove(hashed_key, self._stored_bucket)
+    def view(self, height: int) -> View | None:
+        """Give the state after a block, to prove from until the next `execute`; None where it is no longer kept."""
+        if height == self.head.height:
+            return View(self.head, self._tree, self._stored_bucket, self._state.get)
+        older = self._past.since(height)
+        return None if older is None else View(self.head, self._tree, self._stored_bucket, self._state.get, older)
 
     def find_case(self, case: CaseId) -> tuple[str, Found[Case]] | None:
         """Find a committed case of any type; from any thread."""
@@ -269,6 +282,14 @@ class Machine:
         if remembered is None or remembered[2] < time:
             return None
         return remembered[0], remembered[1]
+
+    def _overwritten(self, executed: Executed) -> Overwritten:
+        rows: dict[bytes, bytes] = {}
+        for bucket in executed.buckets.values():
+            for key, _ in bucket:
+                if key in executed.batch.rows and (row := self._state.get(key)) is not None:
+                    rows[key] = row
+        return Overwritten(before=self.head, nodes=executed.overwritten, buckets=executed.buckets, rows=rows)
 
     def _remember(self, executed: Executed) -> None:
         # at most 2 old entries an operation, so that no block pays for an hour of them

@@ -147,33 +147,16 @@ class StateTree:
         """Put back what `update` overwrote."""
         self._write(overwritten)
 
+    def node(self, level: int, index: int) -> bytes:
+        """Give a node; level 0 is the root, the deepest level are the buckets."""
+        return bytes(self._levels[level][index * 32 : index * 32 + 32])
+
     def prove(self, key_hash: bytes, stored: Callable[[int], Rows]) -> StateProof:
         """Prove what stands under a key hash, present or absent."""
         index = self.bucket(key_hash)
         rows: Rows = () if self.is_empty(index) else stored(index)
-        leaves = [_row(key, value) for key, value in rows]
-        at = bisect_left(rows, key_hash, key=lambda row: row[0])
-        present = at < len(rows) and rows[at][0] == key_hash
-        shown = (at,) if present else tuple(place for place in (at - 1, at) if 0 <= place < len(rows))
-        siblings = []
-        for level in range(self.depth, 0, -1):
-            sibling = index ^ 1
-            siblings.append(digest(bytes(self._levels[level][sibling * 32 : sibling * 32 + 32])))
-            index >>= 1
-        return StateProof(
-            count=len(rows),
-            bucket_root=merkle.root(leaves),
-            rows=tuple(
-                ProvenRow(
-                    index=place,
-                    key_hash=digest(rows[place][0]),
-                    value_hash=digest(rows[place][1]),
-                    path=tuple(digest(node) for node in merkle.inclusion_proof(leaves, place)),
-                )
-                for place in shown
-            ),
-            siblings=tuple(siblings),
-        )
+        siblings = [self.node(level, index >> self.depth - level ^ 1) for level in range(self.depth, 0, -1)]
+        return proof_of(key_hash, rows, siblings)
 
     def _write(self, buckets: Mapping[int, bytes]) -> dict[int, bytes]:
         """Set hashes of buckets, rehash what lies above them, and give the buckets' hashes as they were."""
@@ -194,6 +177,28 @@ class StateTree:
                 above[at : at + 32] = node
             flat = above
         return overwritten
+
+
+def proof_of(key_hash: bytes, rows: Rows, siblings: Sequence[bytes]) -> StateProof:
+    """Make the proof for a key hash from the rows of its bucket and the siblings above, lowest first."""
+    leaves = [_row(key, value) for key, value in rows]
+    at = bisect_left(rows, key_hash, key=lambda row: row[0])
+    present = at < len(rows) and rows[at][0] == key_hash
+    shown = (at,) if present else tuple(place for place in (at - 1, at) if 0 <= place < len(rows))
+    return StateProof(
+        count=len(rows),
+        bucket_root=merkle.root(leaves),
+        rows=tuple(
+            ProvenRow(
+                index=place,
+                key_hash=digest(rows[place][0]),
+                value_hash=digest(rows[place][1]),
+                path=tuple(digest(node) for node in merkle.inclusion_proof(leaves, place)),
+            )
+            for place in shown
+        ),
+        siblings=tuple(digest(node) for node in siblings),
+    )
 
 
 def verify_state(proof: StateProof, key_hash: bytes, value_hash: bytes | None, root: bytes) -> bool:

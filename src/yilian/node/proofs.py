@@ -14,9 +14,9 @@ from yilian.errors import ConflictError, NotFoundError, UnavailableError, Verifi
 from yilian.ledger.checkpoint import Note
 from yilian.ledger.claims import Claim, prove_claim
 from yilian.ledger.log import LogProofs
-from yilian.ledger.machine import Machine
-from yilian.ledger.members import Role
+from yilian.ledger.members import Key, Role
 from yilian.ledger.multiproof import AbsentRow, Neighbour, Shown, ShownRow, join, pack
+from yilian.ledger.past import View
 from yilian.ledger.receipt import (
     EXCHANGE_COMMANDS,
     FORMAT,
@@ -27,7 +27,7 @@ from yilian.ledger.receipt import (
     least_count,
     open_operation,
 )
-from yilian.ledger.state import case_key, key_hash
+from yilian.ledger.state import case_key, decode_case, key_hash
 from yilian.ledger.tree import StateProof
 from yilian.node.locating import Locator
 from yilian.storage.port import Index
@@ -38,6 +38,7 @@ from yilian.workflows.consent.model import Grant, Use
 WAIT_S = 5.0
 """How long a checkpoint of the newest block is waited for."""
 _PAUSE_S = 0.005
+ATTEMPTS = 8
 
 
 class Prover:
@@ -58,6 +59,8 @@ class Prover:
         self._note = note
         self._wait_s = wait_s
         self._log = LogProofs(engine.state.tile)
+        with engine.proving() as machine:
+            self._depth = machine.genesis.tree_depth
 
     def operation(self, operation: OpId | int, *, actor: InstitutionId | None = None) -> bytes:
         """Prove an operation, by its id (of one actor, where several chose the same) or by its index in the log.
@@ -83,8 +86,8 @@ class Prover:
             raise VerificationError(f"operation {found.leaf.op_id.hex()} made other claims: give those that it made")
         proof = prove_claim(claims, name)
         proof = msgspec.structs.replace(proof, count=least_count(proof, root))
-        with self._at_checkpoint() as (machine, note):
-            receipt = self._receipt(machine, note, Kind.CLAIM, b"", (found,))
+        with self._at_checkpoint() as (view, note):
+            receipt = self._receipt(view, note, Kind.CLAIM, b"", (found,))
         return encode_receipt(msgspec.structs.replace(receipt, claim=proof))
 
     def state(self, case: CaseId) -> bytes:
@@ -98,10 +101,10 @@ class Prover:
     def absence(self, case: CaseId) -> bytes:
         """Prove that there is no case of an id; ConflictError where there is one."""
         natural_key = case_key(case)
-        with self._at_checkpoint() as (machine, note):
-            if machine.row(key_hash(natural_key)) is not None:
+        with self._at_checkpoint() as (view, note):
+            if view.row(key_hash(natural_key)) is not None:
                 raise ConflictError(f"case {case.hex()} exists: prove its state instead")
-            return encode_receipt(self._receipt(machine, note, Kind.ABSENCE, natural_key, (), absent=natural_key))
+            return encode_receipt(self._receipt(view, note, Kind.ABSENCE, natural_key, (), absent=natural_key))
 
     def case(self, case: CaseId) -> bytes:
         """Prove every operation that changed a case, in order, and the case as it stands.
@@ -110,16 +113,16 @@ class Prover:
             NotFoundError: no such case, or it was founded with the chain, without an operation.
         """
         natural_key = case_key(case)
-        for _ in range(8):
+        for _ in range(ATTEMPTS):
             located = self._locator.history(case)
             operations = tuple(self._locator.operation_at(one) for one in located)
             changes = tuple(self._locator.change(one, natural_key) for one in located)
-            with self._at_checkpoint() as (machine, note):
-                if machine.row(key_hash(natural_key)) != changes[-1].row:
-                    continue
-                receipt = self._receipt(machine, note, Kind.CASE, natural_key, operations, rows=(natural_key,))
+            with self._at_checkpoint() as (view, note):
+                if changes[-1].row != view.row(key_hash(natural_key)):
+                    continue  # it has changed meanwhile
+                receipt = self._receipt(view, note, Kind.CASE, natural_key, operations, rows=(natural_key,))
             return encode_receipt(msgspec.structs.replace(receipt, changes=changes))
-        raise UnavailableError(f"case {case.hex()} changes too often to be proven whole: try again")
+        raise UnavailableError(f"case {case.hex()} changed {ATTEMPTS} times while it was proven: try again")
 
     def exchange(self, use: CaseId) -> bytes:
         """Prove a record exchange: consent, grant, use and disclosure with the operations of both sides.
@@ -144,31 +147,36 @@ class Prover:
     def _make(
         self, kind: Kind, subject: bytes, operations: Sequence[LoggedOperation], *, rows: Iterable[bytes] = ()
     ) -> bytes:
-        with self._at_checkpoint() as (machine, note):
-            receipt = self._receipt(machine, note, kind, subject, operations, rows=rows)
+        with self._at_checkpoint() as (view, note):
+            receipt = self._receipt(view, note, kind, subject, operations, rows=rows)
         return encode_receipt(receipt)
 
     @contextmanager
-    def _at_checkpoint(self) -> Iterator[tuple[Machine, Note]]:
-        """Hold the chain at a block of which there is a checkpoint."""
-        until = time.monotonic() + self._wait_s
+    def _at_checkpoint(self) -> Iterator[tuple[View, Note]]:
+        """Hold the state of a checkpoint that covers all blocks up to now, while the chain may go on."""
+        wanted, until = self._engine.head().height, time.monotonic() + self._wait_s
         while True:
             note = self._note()
+            height = note.checkpoint.height
             with self._engine.proving() as machine:
-                head = machine.head
-                if (head.app_hash, head.log_size) == (note.checkpoint.app_hash, note.checkpoint.log_size):
-                    yield machine, note
+                view = machine.view(height) if height >= wanted else None
+                if view is not None:
+                    if view.head.app_hash != note.checkpoint.app_hash:
+                        raise VerificationError(
+                            f"the checkpoint of height {height} is of another history than this node's: see the alerts"
+                        )
+                    yield view, note
                     return
             if time.monotonic() > until:
                 raise UnavailableError(
-                    f"the newest checkpoint is of height {note.checkpoint.height}, the chain at {head.height}: wait "
-                    "until the witnesses have followed, then try again"
+                    f"the newest checkpoint is of height {height}, expected {wanted}: wait until the witnesses have "
+                    "followed, then try again"
                 )
             time.sleep(_PAUSE_S)
 
     def _receipt(  # noqa: PLR0917 - the parts of a receipt
         self,
-        machine: Machine,
+        view: View,
         note: Note,
         kind: Kind,
         subject: bytes,
@@ -184,49 +192,47 @@ class Prover:
         )
         keys = dict.fromkeys(rows)
         for one in operations:
-            keys.update(dict.fromkeys(_rows_of(machine, one)))
+            keys.update(dict.fromkeys(_rows_of(view, one)))
         return Receipt(
             format=FORMAT,
             kind=kind,
             subject=subject,
             checkpoint=note.encode(),
-            parameters_root=machine.head.parameters_root,
-            state=_shown(machine, keys, absent),
+            parameters_root=view.head.parameters_root,
+            state=_shown(view, self._depth, keys, absent=absent),
             operations=proven,
             changes=(),
             claim=None,
         )
 
 
-def _rows_of(machine: Machine, logged: LoggedOperation) -> Iterator[bytes]:
+def _rows_of(view: View, logged: LoggedOperation) -> Iterator[bytes]:
     """Give the natural keys of the rows that say who signed an operation: keys, and the members that own them."""
     opened = open_operation(logged)
     keys: list[KeyId] = [opened.payload.key_id]
     if not logged.leaf.result:
         keys += [person.key_id for person in opened.persons if person.role != Role.PATIENT]
-    directory = machine.directory()
     for key in keys:
-        found = directory.key(key)
+        row = view.row(key_hash(case_key(case_id(key))))
+        found = None if row is None else decode_case(row, {"key": Key})
         if found is None:
             raise VerificationError(f"key {key.hex()} has no row: run `yilian node check`")
         yield case_key(case_id(key))
-        yield case_key(case_id(found.fields.owner))
+        yield case_key(case_id(found[1].fields.owner))
 
 
-def _shown(machine: Machine, keys: Iterable[bytes], absent: bytes | None) -> Shown:
-    hashes = sorted(key_hash(key) for key in keys)
-    proofs = {hashed: machine.prove(hashed) for hashed in hashes}
-    present = tuple(_present(machine, hashed, proof) for hashed, proof in proofs.items())
+def _shown(view: View, depth: int, keys: Iterable[bytes], *, absent: bytes | None) -> Shown:
+    proofs = {hashed: view.prove(hashed) for hashed in sorted(key_hash(key) for key in keys)}
+    present = tuple(_present(view, hashed, proof) for hashed, proof in proofs.items())
     missing: tuple[AbsentRow, ...] = ()
     if absent is not None:
-        proof = proofs[key_hash(absent)] = machine.prove(key_hash(absent))
+        proof = proofs[key_hash(absent)] = view.prove(key_hash(absent))
         missing = (_absent(absent, proof),)
-    depth = machine.genesis.tree_depth
     return Shown(depth=depth, present=present, absent=missing, siblings=join(depth, proofs))
 
 
-def _present(machine: Machine, hashed: bytes, proof: StateProof) -> ShownRow:
-    row = machine.row(hashed)
+def _present(view: View, hashed: bytes, proof: StateProof) -> ShownRow:
+    row = view.row(hashed)
     if row is None:
         raise NotFoundError(f"no row under key hash {hashed.hex()}: check the id")
     (place,) = proof.rows
