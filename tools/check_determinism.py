@@ -24,9 +24,9 @@ PURE = ("model.py", "contract.py", "interface.py")
 # Nothing here has a clock, chance, disk, network, thread or floating point.
 ALLOWED_IMPORTS = frozenset(
     {
-        "__future__", "abc", "bisect", "cbor2", "collections", "contextlib", "copy", "dataclasses", "enum", "functools",
-        "hashlib", "heapq", "hmac", "itertools", "msgspec", "operator", "re", "string", "struct", "types", "typing",
-        "typing_extensions", "yilian",
+        "__future__", "abc", "base64", "binascii", "bisect", "cbor2", "collections", "contextlib", "copy",
+        "dataclasses", "enum", "functools", "hashlib", "heapq", "hmac", "itertools", "msgspec", "operator", "re", "string",
+        "struct", "types", "typing", "typing_extensions", "yilian",
     }
 )  # fmt: skip
 ALLOWED_FROM = {"math": frozenset({"comb", "factorial", "gcd", "isqrt", "lcm", "perm", "prod"})}
