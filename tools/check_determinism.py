@@ -25,8 +25,8 @@ PURE = ("model.py", "contract.py", "interface.py")
 ALLOWED_IMPORTS = frozenset(
     {
         "__future__", "abc", "base64", "binascii", "bisect", "cbor2", "collections", "contextlib", "copy",
-        "dataclasses", "enum", "functools", "hashlib", "heapq", "hmac", "itertools", "msgspec", "operator", "re", "string",
-        "struct", "types", "typing", "typing_extensions", "yilian",
+        "dataclasses", "enum", "functools", "hashlib", "heapq", "hmac", "itertools", "msgspec", "operator", "re",
+        "string", "struct", "types", "typing", "typing_extensions", "yilian",
     }
 )  # fmt: skip
 ALLOWED_FROM = {"math": frozenset({"comb", "factorial", "gcd", "isqrt", "lcm", "perm", "prod"})}
