@@ -1,6 +1,7 @@
 """Run from a fresh interpreter: forks a child for every line asked, in which a commit dies at one file operation.
 
-A line is `home store at kind number`. The child prints `acknowledged N` for each record; then comes `ended STATUS`.
+A line is `home store at kind number`; for number 0 blocks are pruned instead. The child prints `acknowledged N` for
+each record; then comes `ended STATUS`.
 """
 
 from __future__ import annotations
@@ -61,9 +62,12 @@ def serve() -> None:
         if child == 0:
             faults = Faults(store, int(at), Kind(kind))
             with faulty(Path(home), read_world(Path(home)), faults) as stand, faults.armed():
-                stand.publish(int(number))
-                os.write(1, f"acknowledged {number}\n".encode())
-                stand.follow()
+                if number == "0":
+                    stand.prune()
+                else:
+                    stand.publish(int(number))
+                    os.write(1, f"acknowledged {number}\n".encode())
+                    stand.follow()
             os._exit(0)
         _, status = os.waitpid(child, 0)
         os.write(1, f"ended {os.waitstatus_to_exitcode(status)}\n".encode())

@@ -15,6 +15,7 @@ from tests.fault.faults import Faults, FaultyDisk
 from tests.fault.system_calls import LMDB, SQLITE, failing
 from yilian import canonical
 from yilian.crypto.seal import seal_bytes
+from yilian.crypto.suite import sha256
 from yilian.ledger import envelope
 from yilian.ledger.block import Genesis
 from yilian.ledger.results import Head
@@ -26,15 +27,19 @@ from yilian.storage.keystore import FileKeystore
 from yilian.storage.lmdb import LmdbState
 from yilian.storage.rows import CaseQuery, EntryQuery
 from yilian.storage.segments import SegmentBlocks
+from yilian.storage.snapshots import Snapshots
 from yilian.storage.sql import SqlIndex
 from yilian.storage.vault import Vault
 from yilian.storage.vault.records import Record, RecordStatus
+from yilian.values import DAY, HOUR
 
 KEY = b"\x07" * 32
 TREE_DEPTH = 8
 SEGMENT_BYTES = 1_500
 """Two blocks or three fit: some commits begin a segment."""
 MAP_SIZE = 1 << 22
+OLD_BLOCKS = 3
+"""So many blocks are days older than the rest."""
 WAIT_S = 30.0
 
 
@@ -45,15 +50,15 @@ class Stand:
         self.world = world
         self._stack = ExitStack()
         with ExitStack() as stack:
-            state = LmdbState(home / "ledger" / "state", map_size=MAP_SIZE)
-            stack.callback(state.close)
-            stored = state.head()
+            self.state = LmdbState(home / "ledger" / "state", map_size=MAP_SIZE)
+            stack.callback(self.state.close)
+            stored = self.state.head()
             committed = 0 if stored is None else canonical.decode(stored, Head).height
             self.blocks = SegmentBlocks(
                 home / "ledger" / "segments", segment_bytes=SEGMENT_BYTES, committed=committed, disk=disk
             )
             stack.callback(self.blocks.close)
-            self.engine = world.engine(state, self.blocks)
+            self.engine = world.engine(self.state, self.blocks, clock=self._time)
             stack.callback(self.engine.close)
             self.registry = world.registry
             self.index = SqlIndex(home / "index.db")
@@ -61,6 +66,7 @@ class Stand:
             self.blobs = LocalBlobs(home / "hospital" / "blobs", disk=disk)
             self.vault = Vault(home / "hospital" / "vault.db", KEY)
             stack.callback(self.vault.close)
+            self.snapshots = Snapshots(home / "ledger" / "snapshots", disk=disk)
             self.projector = Projector(self)
             self._stack = stack.pop_all()
 
@@ -98,15 +104,37 @@ class Stand:
             msgspec.structs.replace(command, root=record.root),
             op=drawn(b"op", number)[:16],
         )
-        transaction = self.world.transaction([envelope.encode_operation(core)])
+        transaction = self.world.transaction([envelope.encode_operation(core)], valid_until=self._time() + HOUR)
         (answer,) = self.engine.submit(transaction).result(WAIT_S).answers
         assert answer.ok, answer
         self.vault.records.put([msgspec.structs.replace(record, status=RecordStatus.PUBLISHED)])
         return int(answer.leaf)
 
+    def _time(self) -> int:
+        # only what is older than the memory of operation ids may be pruned
+        return self.world.start + 1 + (3 * DAY if self.blocks.last_height() >= OLD_BLOCKS else 0)
+
     def follow(self) -> None:
         """Take what is on the ledger over into the read model."""
         assert self.projector.catch_up() == self.engine.head().height
+
+    def prune(self) -> None:
+        """Take a snapshot, and keep one block that is older than the memory of operation ids, no older ones.
+
+        Raises:
+            YilianError: there may be a new snapshot or not, and older blocks or not.
+        """
+        self.snapshots.take(self.state, self.blocks, self.engine.chain)
+        self.blocks.prune_below(OLD_BLOCKS)
+
+    def snapshot_height(self) -> int:
+        """Give the height of the newest snapshot, all of whose chunks hold; 0 where there is none."""
+        newest = self.snapshots.newest()
+        if newest is None:
+            return 0
+        for number, chunk in enumerate(newest.manifest.chunks):
+            assert sha256(newest.chunk(number)) == chunk.digest
+        return int(newest.manifest.head.height)
 
     def missing(self, numbers: Iterable[int]) -> list[str]:
         """Name what is not there of the records with these numbers: entry, key, blob, event of the read model."""

@@ -118,19 +118,21 @@ class Snapshots:
         """
         with disk_errors(f"snapshots {self._folder}"):
             self._disk.make_folder(self._folder)
-            for left in self._folder.glob(f"{_PART}*"):
-                shutil.rmtree(left, ignore_errors=True)
+            for left in self._folder.iterdir():
+                if left.name.startswith(_PART) or (left.name.isdecimal() and not (left / MANIFEST).is_file()):
+                    shutil.rmtree(left, ignore_errors=True)
         part = self._folder / f"{_PART}{secrets.token_hex(8)}"
         height = self._take(part, state, blocks, chain, first_block=first_block)
         place = self._folder / f"{height:012}"
         with disk_errors(f"snapshot {place}"):
-            if place.is_dir():
+            if (place / MANIFEST).is_file():
                 shutil.rmtree(part)
             else:
+                shutil.rmtree(place, ignore_errors=True)  # one that was being dropped
                 self._disk.rename(part, place)
             self._disk.sync_folder(self._folder)
             for old in self._paths()[: -self._keep]:
-                shutil.rmtree(old)
+                self._drop(old)
         return Snapshot(place)
 
     def _take(self, part: Path, state: Freezable, blocks: KeptBlocks, chain: Digest, *, first_block: int) -> int:
@@ -142,6 +144,12 @@ class Snapshots:
                 if not left:
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _drop(self, old: Path) -> None:
+        # the manifest goes first: what is left of a snapshot after a crash is none
+        self._disk.remove(old / MANIFEST)
+        self._disk.sync_folder(old)
+        shutil.rmtree(old)
 
     def _paths(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("[0-9]*") if (path / MANIFEST).is_file())
