@@ -22,6 +22,7 @@ from yilian.node.compose import Node
 from yilian.node.deadlines import Deadlines, is_member
 from yilian.node.host import Host
 from yilian.node.reactions import NEEDS_OTHERS, REACTIONS, UNHURRIED, Left, kinds_of
+from yilian.node.stating import report_missing, state_days
 from yilian.values import CaseId
 from yilian.workflows.catalog.model import Challenge
 
@@ -34,6 +35,7 @@ LATER, LATER_S = frozenset({"recover", "sent"}), 0.25
 WAITING_S = 1.0
 SAVE_EVERY_S = 1.0
 ERASE_EVERY_S = 600.0
+STATE_EVERY_S = 60.0
 STOP_S = 30.0
 MOST_AT_ONCE = 200
 _LOG = structlog.get_logger("yilian.reactors")
@@ -220,6 +222,7 @@ class Reactors:
         self._stopping = False
         self._read = 0
         self._next_erase = 0.0
+        self._next_statement = 0.0
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self.failures: Counter[str] = Counter()
@@ -307,6 +310,7 @@ class Reactors:
         for institution in institutions:
             institution.save(self._read)
         self._erase_keys(institutions)
+        self._state_days([one.host for one in institutions if is_member(self._node, one.host)])
         due = self._deadlines.next_due()
         self._sleep(WAITING_S if due is None else min(WAITING_S, max(0.0, (due - now) / 1000)))
 
@@ -327,6 +331,14 @@ class Reactors:
         self._next_erase = time.monotonic() + ERASE_EVERY_S
         for institution in institutions:
             institution.host.vault.releases.erase_keys_due(self._node.clock())
+
+    def _state_days(self, hosts: Sequence[Host]) -> None:
+        """State the days that are over, and report those that others have not stated."""
+        if time.monotonic() < self._next_statement:
+            return
+        self._next_statement = time.monotonic() + STATE_EVERY_S
+        state_days(self._node, hosts)
+        report_missing(self._node, hosts)
 
     def _sleep(self, seconds: float) -> None:
         if seconds and not self._stopping:

@@ -103,6 +103,8 @@ class NoteKind(StrEnum):
     body is the reference of the registration."""
     SCREENING = "SCREENING"
     """The latest screening of a patient, in JSON; `about` is a blind index of the registration."""
+    STATEMENT = "STATEMENT"
+    """The list behind a daily statement: number, pair and commitment of each event; `about` is the statement."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
