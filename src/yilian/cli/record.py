@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from yilian.cli.access import As, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key
+from yilian.cli.integrity import add_verbs
 from yilian.cli.output import coded, is_json, language, note, progress, say, show, table
 from yilian.cli.steps import (
     HOME,
@@ -309,3 +310,4 @@ def _table(rows: list[Json], names: dict[str, str], columns: tuple[tuple[str, st
 
 
 add_any_step(app, "catalog", "yilian record step catalog.restrict ENTRY --as centre-data-officer --home h")
+add_verbs(app)

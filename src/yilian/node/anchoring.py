@@ -128,6 +128,15 @@ def age_ms(node: Node) -> int | None:
     return None if newest is None else max(0, node.clock() - newest.time)
 
 
+def status_of(node: Node) -> dict[str, int | None]:
+    """Give what the node's status says: the newest timestamp's age in seconds and its height, None without one."""
+    age, newest = age_ms(node), node.anchors.newest()
+    return {
+        "anchor_age_s": None if age is None else age // 1000,
+        "anchor_height": None if newest is None else newest.height,
+    }
+
+
 def is_too_old(node: Node) -> str:
     """Say why no new exchange may begin for want of a fresh timestamp; empty where one may."""
     limit = node.settings.anchoring.max_age

@@ -15,11 +15,13 @@ from yilian.ledger.cases import Found
 from yilian.ledger.envelope import PersonSignature
 from yilian.ledger.members import Role
 from yilian.ledger.results import Answer
+from yilian.node import anchoring
 from yilian.node.compose import Node
 from yilian.node.host import Host
 from yilian.storage.vault.audit import EdgeRefusal
 from yilian.values import CaseId, EntryId, InstitutionId, KeyId, OpId, digest, op_id
 from yilian.workflows.audit import service as audit
+from yilian.workflows.audit.model import Refusal as AuditRefusal
 from yilian.workflows.consent import receiving
 from yilian.workflows.consent.emergency_model import EmergencyOpen, EmergencyReason
 from yilian.workflows.consent.model import Refusal, Use
@@ -43,8 +45,10 @@ def fetch(
 ) -> Fetched:
     """Fetch, verify and open entries of a grant (1 to 32, by default all) for a person whose key this node holds.
 
-    Errors as `receiving.fetch`; a reservation that the ledger refused is kept in the recipient's audit record.
+    Errors as `receiving.fetch` and `check_anchored`; a reservation that the ledger refused is kept in the recipient's
+    audit record.
     """
+    check_anchored(node)
     try:
         return receiving.fetch(
             host,
@@ -62,6 +66,13 @@ def fetch(
         raise
 
 
+def check_anchored(node: Node) -> None:
+    """Ask for nothing while the own timestamps are too old. Refuses: audit EVIDENCE_TOO_OLD."""
+    why = anchoring.is_too_old(node)
+    if why:
+        raise Refused(AuditRefusal.EVIDENCE_TOO_OLD, why, workflow="audit")
+
+
 def begin(
     node: Node,
     host: Host,
@@ -72,6 +83,7 @@ def begin(
     progress: Progress = lambda _: None,
 ) -> Asked:
     """Bring M and ciphertext here, and draft the reservation for a key that is held elsewhere. Errors as `fetch`."""
+    check_anchored(node)
     peers = node.peers.of(host)
     return receiving.begin(host, peers, grant, entries=entries, person=person, now=node.clock(), progress=progress)
 

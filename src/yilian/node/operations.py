@@ -23,6 +23,8 @@ from yilian.ledger.members import Role, is_valid
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer as OperationAnswer
 from yilian.node import care, exchange, notices, receipts, screening
+from yilian.node.backup import backup_file, make_backup, sources_of
+from yilian.node.checkpoints import LogFace
 from yilian.node.compose import Node
 from yilian.node.host import Host
 from yilian.node.imports import run_import
@@ -30,6 +32,7 @@ from yilian.node.jobs import Progress
 from yilian.node.organisations import OrganisationTable
 from yilian.node.paths import import_path
 from yilian.node.registration import get_subject
+from yilian.node.upkeep import UpkeepApi
 from yilian.standards.fhir.findings import Region
 from yilian.storage.port import Index
 from yilian.storage.vault.access import Answer, ApiKey
@@ -41,6 +44,7 @@ from yilian.web.app.ports import ProofAsked
 from yilian.web.app.views import (
     AuditAsked,
     AuditView,
+    BackupAsked,
     CompletionAsked,
     EmergencyAsked,
     EmergencyView,
@@ -87,6 +91,7 @@ class NodeApi:
         self.organisations = OrganisationTable(node.home.path / "organisations.toml", node.hosts)
         self._known: dict[bytes, tuple[float, Caller]] = {}
         self._stops: dict[bytes, threading.Event] = {}
+        self.upkeep = UpkeepApi(node, self._start)
 
     # ------------------------------------------------------------------------------------------------ who and where
 
@@ -109,6 +114,11 @@ class NodeApi:
     def index(self) -> Index:
         """The read model."""
         return self.node.index
+
+    @property
+    def log(self) -> LogFace:
+        """The log for auditors."""
+        return LogFace(self.node.checkpoints)
 
     def slug_of(self, institution: InstitutionId) -> str:
         """Give the short name of an institution of this node; empty for another's."""
@@ -266,6 +276,18 @@ class NodeApi:
             return done.figures()
 
         return self._start(host, "import", work)
+
+    def start_backup(self, caller: Caller, asked: BackupAsked) -> bytes:
+        """Start a backup of the node and give its job id."""
+        host = self._host(caller)
+        file = backup_file(self.node.home, self.node.settings, asked.name)
+
+        def work(report: Report) -> Mapping[str, object]:
+            sources = sources_of(self.node, host)
+            made = make_backup(sources, file, asked.passphrase.encode(), with_blobs=asked.blobs, report=report)
+            return made.figures()
+
+        return self._start(host, "backup", work)
 
     def start_screening(self, caller: Caller, asked: ScreeningAsked) -> bytes:
         """Start a screening and give its job id."""

@@ -23,7 +23,7 @@ from yilian.client.devicekey import load_device_key
 from yilian.crypto.suite import Signer, SuiteId, key_id_of
 from yilian.errors import ConflictError, SettingsError
 from yilian.ledger.members import Constitution, HeldBy
-from yilian.node import joining, logs, membership, network
+from yilian.node import anchoring, joining, logs, membership, network
 from yilian.node.addresses import Peers as DoorList
 from yilian.node.announcing import Announcer, away_of
 from yilian.node.compose import Node, open_node
@@ -61,6 +61,8 @@ class RunningNode:
         from yilian.node.peers import Peers  # noqa: PLC0415 - peers import the node's types
         from yilian.node.projections import Projector  # noqa: PLC0415 - as above
         from yilian.node.reactors import Reactors  # noqa: PLC0415 - as above
+        from yilian.node.resume import Resume  # noqa: PLC0415 - as above
+        from yilian.node.upkeep import Upkeep  # noqa: PLC0415 - as above
 
         self.node = node
         self._loop = loop
@@ -74,6 +76,8 @@ class RunningNode:
         node.checkpoints = open_checkpoints(node)
         self.reactors = Reactors(node)
         self.announcer = Announcer(node)
+        self.resume = Resume(node)
+        self._upkeep: Upkeep | None = None
 
     @property
     def url(self) -> str:
@@ -83,6 +87,7 @@ class RunningNode:
     async def start(self) -> None:
         """Open the doors of the members, start the work, then the API, and write `node.json`."""
         from yilian.node.operations import NodeApi  # noqa: PLC0415 - as below
+        from yilian.node.upkeep import Upkeep  # noqa: PLC0415 - as below
         from yilian.web.app import create_app  # noqa: PLC0415 - what a node serves, loaded when it serves
 
         node = self.node
@@ -94,12 +99,16 @@ class RunningNode:
         await asyncio.to_thread(node.checkpoints.start)
         await asyncio.to_thread(self.reactors.start)
         self.announcer.start()
+        self.resume.start()
         listener = listen(node.settings.api.host, node.settings.api.port)
-        self._api = Door(ControlApp(create_app(NodeApi(node)), self, self._token), listener)
+        services = NodeApi(node)
+        self._upkeep = Upkeep(node, services.upkeep)
+        self._api = Door(ControlApp(create_app(services), self, self._token), listener)
         await self._api.open()
         for host in node.hosts.values():
             if membership.is_member(self.node, host):
                 self._repair(host)
+        self._upkeep.start()
         self._announce()
         _LOG.info("ready", height=node.engine.head().height, chain=node.chain.hex(), port=self._api.port)
 
@@ -108,8 +117,11 @@ class RunningNode:
         self.node.stopping.set()
         remove(self.node.home.node_file)
         await asyncio.to_thread(self.announcer.stop)
+        await asyncio.to_thread(self.resume.stop)
         doors = [*self._doors.values(), *([self._api] if self._api is not None else [])]
         await asyncio.gather(*(door.close() for door in doors))
+        if self._upkeep is not None:
+            await asyncio.to_thread(self._upkeep.stop)
         await asyncio.to_thread(self.reactors.stop)
         await asyncio.to_thread(self.node.checkpoints.stop)
         await asyncio.to_thread(self.projector.stop)
@@ -135,6 +147,7 @@ class RunningNode:
             "constitution": constitution.version if constitution is not None else 0,
             "read_model_height": self.node.index.height(),
             "operators": "declared, one process",
+            **anchoring.status_of(self.node),
             "engine": "sequencer" if node_line is None else "follower",
             "sequencer": self.node.engine.sequencer().hex(),
             "away": (away_of(self.node.engine) or "") if node_line is not None else "",

@@ -17,14 +17,17 @@ from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 
 from yilian.errors import YilianError
+from yilian.web.app.backups import backup_routes
 from yilian.web.app.context import OPEN_PATHS, Context, authentication, describe, problem_response
 from yilian.web.app.description import Description, openapi_config
 from yilian.web.app.ledger import ledger_routes
+from yilian.web.app.log import log_routes
 from yilian.web.app.ports import NODE_ROLES, Caller, Document, NodeLike
 from yilian.web.app.proofs import proof_routes
 from yilian.web.app.services import service_routes
 from yilian.web.app.steps import step_routes, transactions_route
 from yilian.web.app.stream import stream_routes
+from yilian.web.app.upkeep import upkeep_routes
 from yilian.web.app.views import ReadyView
 
 __all__ = ["NODE_ROLES", "Caller", "Document", "NodeLike", "create_app"]
@@ -51,6 +54,9 @@ def create_app(node: NodeLike) -> Litestar:
         *ledger_routes(context),
         *service_routes(context),
         *proof_routes(context),
+        *log_routes(context),
+        *upkeep_routes(context),
+        *backup_routes(context),
         *stream_routes(context),
         *_workflow_routes(context),
     ]

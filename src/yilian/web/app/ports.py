@@ -11,16 +11,21 @@ from yilian.crypto.suite import Signer
 from yilian.engine.gateway import Gateway, Signed
 from yilian.engine.port import Engine
 from yilian.ledger.block import Genesis
+from yilian.ledger.checkpoint import Note
 from yilian.ledger.claims import Claim
 from yilian.ledger.members import Role
 from yilian.ledger.receipt import Kind
 from yilian.ledger.registry import Registry
 from yilian.ledger.results import Answer
+from yilian.ledger.trust import Trust
+from yilian.storage.checkpoints import StoredAlert
 from yilian.storage.port import Index
 from yilian.values import CaseId, EntryId, InstitutionId, KeyId, OpId
+from yilian.web.app.upkeep_views import AnchorFileView, AnchorsView, IntegrityAsked, IntegrityView
 from yilian.web.app.views import (
     AuditAsked,
     AuditView,
+    BackupAsked,
     CompletionAsked,
     EmergencyAsked,
     EmergencyView,
@@ -81,6 +86,50 @@ class ProofAsked(msgspec.Struct, frozen=True, kw_only=True):
     """As COSE receipt (RFC 9942): an operation alone."""
 
 
+class UpkeepLike(Protocol):
+    """What these routes need of a node."""
+
+    def anchors(self, before: int | None, limit: int) -> AnchorsView:
+        """List timestamps."""
+        ...
+
+    def anchor(self, height: int) -> AnchorFileView:
+        """Give the first timestamp that covers a height; NotFoundError where there is none."""
+        ...
+
+    def integrity(self, caller: Caller) -> IntegrityView:
+        """Say what the check of the caller's institution found."""
+        ...
+
+    def start_integrity(self, caller: Caller, asked: IntegrityAsked) -> bytes:
+        """Begin or go on with the check, and give its job id; ConflictError where it runs."""
+        ...
+
+
+class LogLike(Protocol):
+    """The log as auditors see it, and what readers of receipts have to believe. Any thread; `yilian.errors`."""
+
+    def checkpoint(self) -> Note:
+        """Give the newest note that satisfies the policy and whose tiles are here; UnavailableError without one."""
+        ...
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """Give the first hashes of a tile; NotFoundError where the log has them not."""
+        ...
+
+    def entries(self, index: int, width: int) -> bytes:
+        """Give the first leaves of a bundle; NotFoundError where the log has them not."""
+        ...
+
+    def trust(self) -> Trust:
+        """Give what readers of receipts have to believe, as of the newest block."""
+        ...
+
+    def alerts(self, *, after: int, limit: int) -> list[StoredAlert]:
+        """Give alerts with an id above `after`, the oldest first."""
+        ...
+
+
 class NodeLike(Protocol):
     """A running node as the API sees it. Every method may be called from any thread; errors are `yilian.errors`."""
 
@@ -102,6 +151,16 @@ class NodeLike(Protocol):
     @property
     def index(self) -> Index:
         """The read model."""
+        ...
+
+    @property
+    def upkeep(self) -> UpkeepLike:
+        """Outside timestamps, and the check of sealed bytes."""
+        ...
+
+    @property
+    def log(self) -> LogLike:
+        """The log for auditors."""
         ...
 
     def slug_of(self, institution: InstitutionId) -> str:
@@ -182,6 +241,10 @@ class NodeLike(Protocol):
 
     def start_import(self, caller: Caller, asked: ImportAsked) -> bytes:
         """Start an import and give its job id; NotFoundError where nothing lies at the path."""
+        ...
+
+    def start_backup(self, caller: Caller, asked: BackupAsked) -> bytes:
+        """Start a backup of the node and give its job id; SettingsError where no folder for backups is set."""
         ...
 
     def start_screening(self, caller: Caller, asked: ScreeningAsked) -> bytes:
