@@ -26,6 +26,7 @@ def rest(stage: Stage) -> None:
     auditor = stage.face(REGULATOR, "auditor")
 
     def is_quiet() -> bool:
+        stage.catch_up(REGULATOR)
         ledger = auditor.get("/v1/ledger")
         if ledger["projected"] < ledger["height"] or auditor.get("/v1/audit/unmatched")["rows"]:
             return False

@@ -17,6 +17,10 @@ DISTRICT = "990001"
 """In region 99, which GB/T 2260 assigns to no place."""
 
 
+TREE_DEPTH = 16
+"""65,536 buckets for some ten thousand rows: three nodes on one machine hold little memory."""
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """One institution of the story. `organisations`: identifiers of the generated input that belong to it."""
 
@@ -98,6 +102,8 @@ REGULATOR = Place(
 FOUNDERS = (LAKESIDE, GINKGO, CENTRAL, SECOND, LABORATORY, REGULATOR)
 """The first runs the sequencer."""
 NEWCOMER = STONEBRIDGE
+FOLLOWERS = (LABORATORY, REGULATOR)
+"""These run nodes of their own, follow the sequencer and witness its checkpoints."""
 PLACES = (*FOUNDERS, NEWCOMER)
 COMMUNITIES = (LAKESIDE, GINKGO, STONEBRIDGE)
 HOSPITALS = (CENTRAL, SECOND)
@@ -145,7 +151,9 @@ def network_spec(language: Language) -> NetworkSpec:
     return NetworkSpec(
         name="songfeng-demo",
         institutions=tuple(institution_spec(place, language) for place in FOUNDERS),
+        parameters={"governance.witnesses": len(FOLLOWERS)},
         admit_delay_ms=0,
+        tree_depth=TREE_DEPTH,
     )
 
 

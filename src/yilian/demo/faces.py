@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from yilian.client.http import Client, Json
@@ -26,11 +26,18 @@ class Face(Client):
     """One person of one institution, as the API knows it: steps are taken as typed commands."""
 
     def take(
-        self, command: Command, case: str | None = None, *, refs: Sequence[str] = (), op_id: str | None = None
+        self,
+        command: Command,
+        case: str | None = None,
+        *,
+        refs: Sequence[str] = (),
+        op_id: str | None = None,
+        claims: Mapping[str, str] | None = None,
     ) -> Json:
         """Take a step, signed by this person's key on the node, or by the node's alone."""
         bound = _REGISTRY.by_type[type(command)]
-        return self.act(bound.workflow.name, bound.word, to_json(command), case_id=case, refs=refs, op_id=op_id)
+        workflow, word, body = bound.workflow.name, bound.word, to_json(command)
+        return self.act(workflow, word, body, case_id=case, refs=refs, op_id=op_id, claims=claims)
 
     def take_with(
         self,
@@ -70,8 +77,8 @@ class Face(Client):
 class Faces:
     """The people of all institutions, met by their names; opened when first asked for."""
 
-    def __init__(self, url: str, language: str, find: Callable[[str, str], AccessFile]) -> None:
-        self._url = url
+    def __init__(self, url_of: Callable[[str], str], language: str, find: Callable[[str, str], AccessFile]) -> None:
+        self._url_of = url_of
         self._language = language
         self._find = find
         self._known: dict[tuple[str, str], Face] = {}
@@ -82,7 +89,7 @@ class Faces:
         with self._lock:
             if (slug, label) not in self._known:
                 access = self._find(slug, label)
-                self._known[slug, label] = Face(self._url, access.token, language=self._language)
+                self._known[slug, label] = Face(self._url_of(slug), access.token, language=self._language)
             return self._known[slug, label]
 
     def close(self) -> None:

@@ -9,14 +9,16 @@ audit record of the institution that refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from yilian.clinic.screening import RiskClass
+from yilian.demo.proving import measure
 from yilian.ledger.members import LIVING, Roster
+from yilian.ledger.results import Head
 from yilian.ledger.workflow import Reads
 from yilian.node.compose import Readings, read_ledger
 from yilian.node.home import VAULT, Home
@@ -85,6 +87,13 @@ class LedgerFigures(_Figures, frozen=True, kw_only=True):
     log_size: int
 
 
+class Followers(_Figures, frozen=True, kw_only=True):
+    """Nodes of their own that follow the sequencer, and whether each came to the same app hash."""
+
+    count: int
+    app_hash_equal: bool
+
+
 class Seconds(_Figures, frozen=True, kw_only=True):
     """How long it took, by the wall clock; `import` is a word of Python."""
 
@@ -108,6 +117,9 @@ class Report(_Figures, frozen=True, kw_only=True):
     refused: RefusedFigures
     audit: Audit
     ledger: LedgerFigures
+    followers: Followers
+    proofs: dict[str, dict[str, float]]
+    """By name of the file in `<home>/proofs`: `bytes`, `make_ms`, `verify_ms`."""
     seconds: Seconds
     peak_rss_mb: int
 
@@ -120,8 +132,8 @@ class _Stores(msgspec.Struct, frozen=True, kw_only=True):
     high_risk: int = 0
 
 
-def count(home: Home, settings: Settings, seconds: Seconds, *, peak_rss_mb: int) -> Report:
-    """Count what a home holds; its node may run, and has then come to rest.
+def count(home: Home, settings: Settings, seconds: Seconds, *, peak_rss_mb: int, made: Mapping[str, float]) -> Report:
+    """Count what a home holds; its node may run, and has then come to rest. `made`: as `proving.measure` takes it.
 
     Raises:
         SettingsError: the passphrase is missing or another.
@@ -132,15 +144,18 @@ def count(home: Home, settings: Settings, seconds: Seconds, *, peak_rss_mb: int)
         ledger = stack.enter_context(read_ledger(home))
         index = ledger.index
         vaults = {}
-        for item in home.institutions():
-            keystore = home.keystore(item.slug, passphrase)
-            vaults[item.slug] = Vault(home.folder(item.slug) / "vault.db", keystore.load(VAULT))
-            stack.callback(vaults[item.slug].close)
+        blobs = {}
+        for one in (home, *follower_homes(home)):
+            for item in one.institutions():
+                keystore = one.keystore(item.slug, passphrase)
+                vaults[item.slug] = Vault(one.folder(item.slug) / "vault.db", keystore.load(VAULT))
+                blobs[item.slug] = one.folder(item.slug) / "blobs"
+                stack.callback(vaults[item.slug].close)
         questions = Questions(index)
         edges: Counter[str] = Counter()
         for vault in vaults.values():
             edges.update(vault.audit.refusal_counts())
-        stores = [_stores(vault, home.folder(slug) / "blobs") for slug, vault in vaults.items()]
+        stores = [_stores(vault, blobs[slug]) for slug, vault in vaults.items()]
         uses = Counter(row.state for row in _cases(index, "use"))
         pairs = questions.pairs()
         return Report(
@@ -162,6 +177,8 @@ def count(home: Home, settings: Settings, seconds: Seconds, *, peak_rss_mb: int)
                 questions_answered=sum(_answers(item) for item in questions.deliveries()),
             ),
             ledger=_ledger(ledger),
+            followers=_followers(home, ledger.head),
+            proofs=measure(home, made),
             seconds=seconds,
             peak_rss_mb=peak_rss_mb,
         )
@@ -235,6 +252,19 @@ def _ledger(ledger: Readings) -> LedgerFigures:
         app_hash=head.app_hash.hex(),
         log_size=head.log_size,
     )
+
+
+def follower_homes(home: Home) -> list[Home]:
+    """Give the homes of the demonstration's nodes beside the one with the sequencer."""
+    return [Home(file.parent) for file in sorted((home.path / "nodes").glob("*/node.toml"))]
+
+
+def _followers(home: Home, head: Head) -> Followers:
+    hashes = []
+    for one in follower_homes(home):
+        with read_ledger(one) as ledger:
+            hashes.append(ledger.head.app_hash)
+    return Followers(count=len(hashes), app_hash_equal=all(each == head.app_hash for each in hashes))
 
 
 def _cases(index: Index, kind: str) -> Iterator[CaseRow]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from yilian.demo.consortium import PLACES, Place
-from yilian.demo.faces import Face, Faces
+from yilian.demo.consortium import FOLLOWERS, PLACES, Place
+from yilian.demo.faces import Face, Faces, wait_until
 from yilian.demo.telling import Teller
 from yilian.node.control import NodeControl
 from yilian.node.home import Home, store_private
@@ -29,6 +29,8 @@ class Done(msgspec.Struct, kw_only=True):
     """How many residents an import counted as an institution's own."""
     shown: dict[str, str] = {}
     """Ids that later acts speak of, by what they are."""
+    proofs: dict[str, float] = {}
+    """Milliseconds that making each receipt took."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +57,9 @@ class Stage:
         self._lock = threading.Lock()
         self._faces: Faces | None = None
         self._control: NodeControl | None = None
+        self._urls: dict[str, str] = {}
+        """API of each institution that has a node of its own."""
+        self._controls: dict[str, NodeControl] = {}
 
     @property
     def is_anonymous(self) -> bool:
@@ -71,12 +76,40 @@ class Stage:
     def open(self, url: str) -> None:
         """Meet the people of a node that runs now."""
         self._control = NodeControl(self.home)
-        self._faces = Faces(url, self.tell.language, self.access)
+        self._faces = Faces(lambda slug: self._urls.get(slug, url), self.tell.language, self.access)
         self.meet()
+
+    def know(self, place: Place, url: str, control: NodeControl) -> None:
+        """Meet the people of an institution on a node of its own, which the caller stops."""
+        self._urls[place.slug] = url
+        self._controls[place.slug] = control
+        self.meet()
+
+    def home_of(self, place: Place) -> Home:
+        """Give the home of the node that an institution is on."""
+        return Home(self.home.path / "nodes" / place.slug) if place in FOLLOWERS else self.home
+
+    def control_of(self, place: Place) -> NodeControl:
+        """Give the side door of the node that an institution is on."""
+        return self._controls.get(place.slug, self.control)
+
+    def catch_up(self, place: Place) -> None:
+        """Wait until the node of an institution, if it follows, has executed and projected what the sequencer has."""
+        control = self._controls.get(place.slug)
+        if control is None:
+            return
+        height = self.control.status()["height"]
+
+        def is_there() -> bool:
+            status = control.status()
+            return bool(status["height"] >= height and status["read_model_height"] >= height)
+
+        wait_until(is_there, f"{place.slug} to follow up to block {height}")
 
     def meet(self) -> None:
         """Learn the ids of all institutions of the node."""
-        self.ids = {item["slug"]: item["id"] for item in self.control.status()["institutions"]}
+        for control in (self.control, *self._controls.values()):
+            self.ids |= {item["slug"]: item["id"] for item in control.status()["institutions"]}
 
     def close(self) -> None:
         """Close all connections."""
@@ -89,11 +122,13 @@ class Stage:
         """Give a person of an institution."""
         if self._faces is None:
             raise RuntimeError("the node is not up yet")
+        self.catch_up(place)
         return self._faces(place.slug, label)
 
     def access(self, slug: str, label: str) -> AccessFile:
         """Read the access file of a person."""
-        return read_access(self.home.clients / f"{slug}-{label}.toml")
+        place = next(place for place in PLACES if place.slug == slug)
+        return read_access(self.home_of(place).clients / f"{slug}-{label}.toml")
 
     def name(self, place: Place) -> str:
         """Give an institution's name in the language of the story."""

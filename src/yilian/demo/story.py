@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from yilian.demo import auditing, founding, journeys, loading, refusals, supervising, wallets
+from yilian.demo import auditing, followers, founding, journeys, loading, proving, refusals, supervising, wallets
 from yilian.demo.process import MemoryWatch, NodeProcess, RunsNode
 from yilian.demo.report import Report, Seconds, count
 from yilian.demo.stage import Options, Stage
@@ -23,6 +23,7 @@ from yilian.node.settings import ApiSettings, PeerSettings, Settings, load, to_t
 
 ANY_PORT = Settings(api=ApiSettings(port=0), peer=PeerSettings(base_port=0))
 
+_EQUAL = {True: "equal", False: "unequal"}
 WhileUp = Callable[[Stage, RunsNode], None]
 
 
@@ -56,7 +57,7 @@ def play(
             """Count, print and write the figures."""
             memory.sample()
             seconds = _seconds(stage, told, time.monotonic() - began)
-            report = count(home, stage.settings, seconds, peak_rss_mb=memory.peak_mb)
+            report = count(home, stage.settings, seconds, peak_rss_mb=memory.peak_mb, made=stage.done.proofs)
             tell_report(tell, report)
             if report_to is not None:
                 _write(report_to, report, tell)
@@ -66,15 +67,18 @@ def play(
             tell.say("continuing", home=path)
         else:
             founding.found(stage)
+        followers.move_all_out(stage)
         with start(home) as node, closing(stage):
-            stage.open(node.wait_ready().url)
+            ready = node.wait_ready()
+            stage.open(ready.url)
             tell.say("started")
-            told = _acts(stage)
-            memory.sample()
-            if while_up is not None:
-                report = finish(told)
-                while_up(stage, node)
-                return report
+            with followers.Followers(stage, start, ready):
+                told = _acts(stage)
+                memory.sample()
+                if while_up is not None:
+                    report = finish(told)
+                    while_up(stage, node)
+                    return report
         return finish(told)
 
 
@@ -99,6 +103,9 @@ def _acts(stage: Stage) -> float:
     auditing.rest(stage)
     auditing.ask(stage)
     auditing.rest(stage)
+    proving.prove(stage)
+    auditing.rest(stage)
+    followers.wait_equal(stage)
     return time.monotonic() - began
 
 
@@ -127,6 +134,8 @@ def tell_report(tell: Teller, report: Report) -> None:
         ("audit", (report.audit.pairs, report.audit.one_sided, report.audit.questions_answered)),
         ("ledger", (ledger.height, ledger.operations, ledger.refused_operations)),
         ("app_hash", (ledger.app_hash,)),
+        ("followers", (report.followers.count, tell.words("report", _EQUAL[report.followers.app_hash_equal]))),
+        ("proofs", tuple(f"{name} {int(each['bytes'])}" for name, each in report.proofs.items())),
         ("seconds", (seconds.importing, seconds.screen, seconds.story, seconds.total)),
         ("memory", (f"{report.peak_rss_mb} MB",)),
     )

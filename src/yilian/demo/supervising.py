@@ -74,6 +74,7 @@ def check_a_paper(stage: Stage) -> None:
     fields = auditor.case(case)["fields"]
     home = _place(stage, fields["home"])
     stage.face(home, "data-officer").take(OpenPaper(), case)
+    stage.catch_up(REGULATOR)
     auditor.get_records(auditor.case(case)["fields"]["grant"])
     scan = auditor.record(fields["entry"])
     verdict = Verdict.MATCHES if scan.startswith(b"%PDF") else Verdict.OTHER_PAPER
