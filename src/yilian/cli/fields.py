@@ -151,6 +151,14 @@ FIELDS: Mapping[str, str] = {
     "blobs": "密文文件",
     "keys": "密钥文件",
     "findings": "问题",
+    # the log
+    "trust": "信任文件",
+    "name": "名称",
+    "witnesses": "见证者",
+    "needed": "须有见证",
+    "folder": "文件夹",
+    "fetched": "新取文件",
+    "before": "上次叶数",
 }
 CODES: Mapping[str, str] = {
     "high": "高危",
@@ -185,6 +193,14 @@ CODES: Mapping[str, str] = {
     "matched": "双方相符",
     "current": "现行",
     "confirmed": "已确认",
+    # alerts
+    "SPLIT_VIEW": "两份历史",
+    "ROLLBACK": "回退",
+    "TRUNCATED_LOG": "日志被截断",
+    "BLOCK_TIME_OFF": "出块时间偏差",
+    "WITHHELD": "扣留操作",
+    "STATE_DIFFERS": "状态不符",
+    "BLOCK_REFUSED": "区块不合规则",
 }
 
 

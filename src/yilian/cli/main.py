@@ -35,6 +35,7 @@ NOUNS = (
     "referral",
     "audit",
     "proof",
+    "log",
     "wallet",
     "workflow",
 )

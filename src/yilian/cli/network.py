@@ -167,6 +167,51 @@ def join(
 
 
 @app.command(
+    help=say(
+        "写出信任文件：链、排序节点与见证者的公钥、须有几个见证；核验证明者只需相信它。",
+        "Write the trust file: chain, keys of the sequencer and the witnesses, how many must sign; it is all that who "
+        "checks receipts has to believe.",
+    )
+    + "\n\nExample: yilian network trust -o lake.trust --as centre-officer --home h"
+)
+def trust(
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", help=say("信任文件。", "The file to write."))],
+    as_: As = "",
+    home: HomeOption = _HOME,
+) -> None:
+    """Write the trust file."""
+    with open_client(as_, home) as client:
+        content = client.content("/v1/trust")
+    from yilian.ledger.trust import parse_trust
+
+    found = parse_trust(content)
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise SettingsError(f"{out}: {error.strerror}: name a file that can be written") from error
+    operators = {one.operator for one in found.witnesses}
+    show(
+        {
+            "trust": str(out),
+            "name": found.name,
+            "chain": found.chain,
+            "witnesses": len(found.witnesses),
+            "operators": len(operators),
+            "needed": found.needed,
+        }
+    )
+    spoken = " ".join(found.chain[at : at + 4] for at in range(0, len(found.chain), 4))
+    _next(
+        say(
+            "请与另一成员通过电话核对创世杂凑值：",
+            "compare the digest of the genesis with another member by telephone: ",
+        )
+        + spoken
+    )
+
+
+@app.command(
     help=say("列出成员：状态、类别、地址。", "List the members: state, kind, address.")
     + "\n\nExample: yilian network members --home h"
 )

@@ -14,6 +14,7 @@ from yilian.crypto.suite import Signer
 from yilian.engine.follower import FORK, OTHER_STATE, FollowerEngine
 from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
 from yilian.ledger.checkpoint import CLOCK_TOLERANCE, Note, SignatureKind, SignatureLine, sign, signed_at
+from yilian.ledger.trust import Trust
 from yilian.node.alerts import AlertKind, Alerts, MisbehaviourError, named
 from yilian.node.compose import Node
 from yilian.node.history import History
@@ -22,7 +23,7 @@ from yilian.node.promises import Promises, make_promise
 from yilian.node.signers import Signers, needed
 from yilian.node.witness import Watch
 from yilian.node.witnessing import Rounds
-from yilian.storage.checkpoints import CheckpointStore
+from yilian.storage.checkpoints import CheckpointStore, StoredAlert
 from yilian.values import MINUTE, InstitutionId, UnixMillis, institution_id
 
 OLD_AFTER = 10 * MINUTE
@@ -67,11 +68,12 @@ class Checkpoints:
 
     # -------------------------------------------------------------------------------------------------------- asking
 
-    def newest(self, *, executed: bool = True) -> Note:
+    def newest(self, *, executed: bool = True, most: int | None = None) -> Note:
         """Give the newest note that satisfies the policy, with exactly the policy's lines.
 
         Args:
             executed: every cosigner must have executed the blocks; else it may have seen consistent logs only.
+            most: leaves of the log that it may count at most.
 
         Raises:
             UnavailableError: none does yet.
@@ -83,7 +85,7 @@ class Checkpoints:
         below: int | None = None
         for _ in range(SEARCHED // PAGE):
             notes = self.store.newest(limit=PAGE, below=below)
-            for note in notes:
+            for note in notes if most is None else (one for one in notes if one.checkpoint.log_size <= most):
                 found = self._satisfying(note, k, executed=executed)
                 if found is not None:
                     return found
@@ -286,6 +288,33 @@ class Checkpoints:
                 operators.add(operator)
                 chosen.append(line)
         return Note(note.checkpoint, (note.lines[0], *chosen)) if len(chosen) == k else None
+
+
+class LogFace:
+    """What a node's API gives of the log: `web.app.LogLike`."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+
+    def checkpoint(self) -> Note:
+        """Give the newest note that satisfies the policy and whose tiles are here."""
+        return self._checkpoints.newest(executed=False, most=self._checkpoints.history.size)
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """Give hashes of a tile; NotFoundError where the log has them not."""
+        return self._checkpoints.history.tile(level, index, width)
+
+    def entries(self, index: int, width: int) -> bytes:
+        """Give leaves of a bundle; NotFoundError where the log has them not."""
+        return self._checkpoints.history.entries(index, width)
+
+    def trust(self) -> Trust:
+        """Give what readers of receipts have to believe."""
+        return self._checkpoints.signers.trust()
+
+    def alerts(self, *, after: int, limit: int) -> list[StoredAlert]:
+        """Give the alerts with an id above `after`."""
+        return self._checkpoints.alerts.all(after=after, limit=limit)
 
 
 def open_checkpoints(node: Node) -> Checkpoints:

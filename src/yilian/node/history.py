@@ -12,10 +12,8 @@ from yilian.errors import NotFoundError, VerificationError
 from yilian.ledger.checkpoint import Checkpoint
 from yilian.ledger.log import TILE, LogProofs
 from yilian.ledger.results import BlockRecords
+from yilian.ledger.tiles import LEVELS, encode_bundle
 from yilian.values import Digest
-
-TILE_LEVELS = 8
-"""Levels of the tree that one level of tiles spans (C2SP tlog-tiles)."""
 
 
 class History:
@@ -80,9 +78,9 @@ class History:
 
     def tile(self, level: int, index: int, width: int = TILE) -> bytes:
         """Give the first `width` hashes of a tile (C2SP tlog-tiles); NotFoundError where the log has them not."""
-        if not (0 <= level < TILE_LEVELS and 0 <= index < 1 << 56 and 1 <= width <= TILE):
+        if not (0 <= level < LEVELS and 0 <= index < 1 << 56 and 1 <= width <= TILE):
             raise NotFoundError(f"there is no tile {level}/{index} of width {width}: see C2SP tlog-tiles")
-        stored = self._engine.state.tile(level * TILE_LEVELS, index) or b""
+        stored = self._engine.state.tile(level * LEVELS, index) or b""
         if len(stored) < 32 * width:
             raise NotFoundError(
                 f"tile {level}/{index} has {len(stored) // 32} hashes, asked were {width}: ask for less"
@@ -99,11 +97,9 @@ class History:
         while len(parts) < width:
             found = self._records(height)
             if found is not None:
-                for record in found.records[max(0, first - found.first) :]:
-                    leaf = canonical.encode(record.leaf)
-                    parts.append(len(leaf).to_bytes(2, "big") + leaf)
+                parts += [canonical.encode(record.leaf) for record in found.records[max(0, first - found.first) :]]
             height += 1
-        return b"".join(parts[:width])
+        return encode_bundle(parts[:width])
 
     def _height_of(self, leaf: int) -> int:
         """Find the block that added a leaf."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-NOUNS = ("record", "screen", "consent", "grant", "referral", "audit", "proof", "wallet")
+NOUNS = ("record", "screen", "consent", "grant", "referral", "audit", "proof", "wallet", "log")
 
 
 def _verbs() -> Iterator[Any]:
