@@ -18,7 +18,7 @@ from yilian.node.control import NodeControl, NodeFile
 from yilian.node.home import Home, store_private
 from yilian.node.moving import move_out
 from yilian.node.network import read_access, store_access
-from yilian.node.settings import ApiSettings, PeerSettings, Settings, to_toml
+from yilian.node.settings import ApiSettings, EngineSettings, PeerSettings, Settings, to_toml
 
 CATCH_UP_S = 120.0
 
@@ -75,6 +75,7 @@ def _settings(stage: Stage, door: str) -> Settings:
         passphrase_file=passphrase,
         api=ApiSettings(port=0),
         peer=PeerSettings(base_port=0, sequencer=door),
+        engine=EngineSettings(second_core=False),
     )
 
 

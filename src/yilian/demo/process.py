@@ -111,10 +111,10 @@ class NodeProcess:
 class MemoryWatch:
     """Samples what all processes below this one hold, this one included.
 
-    `peak_mb` is the greatest sum, at one moment, of each living process's own peak of resident memory.
+    `peak_mb` is the greatest sum, at one moment, of the resident memory of all that live.
     """
 
-    def __init__(self, every_s: float = 0.5) -> None:
+    def __init__(self, every_s: float = 0.2) -> None:
         self.peak_mb = 0
         self._every_s = every_s
         self._stopping = threading.Event()
@@ -132,7 +132,7 @@ class MemoryWatch:
 
     def sample(self) -> None:
         """Look once."""
-        total = sum(_peak_bytes(pid) for pid in _family(os.getpid()))
+        total = sum(_resident_bytes(pid) for pid in _family(os.getpid()))
         self.peak_mb = max(self.peak_mb, -(-total // _MB))
 
     def _watch(self) -> None:
@@ -154,9 +154,9 @@ def _family(root: int) -> list[int]:
     return family
 
 
-def _peak_bytes(pid: int) -> int:
+def _resident_bytes(pid: int) -> int:
     with suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * _KIB
     return 0
