@@ -28,7 +28,7 @@ import msgspec
 
 from yilian.crypto.suite import Signer, SuiteId, verify
 from yilian.errors import VerificationError
-from yilian.values import Digest, InstitutionId, PublicKey, UnixMillis, digest, unix_millis
+from yilian.values import MAX_INT, Digest, InstitutionId, PublicKey, UnixMillis, digest, unix_millis
 
 MAX_NOTE: Final = 64 << 10
 CLOCK_TOLERANCE: Final = 30_000
@@ -174,8 +174,8 @@ def _line(text: str) -> SignatureLine:
 
 
 def _number(text: str) -> int:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError("no number")
+    if not _NUMBER.fullmatch(text) or int(text) > MAX_INT:
+        raise ValueError("no number of 63 bits")
     return int(text)
 
 

@@ -21,10 +21,10 @@ from yilian.ledger.checkpoint import (
     signed_at,
     verify_line,
 )
-from yilian.values import UnixMillis, public_key, unix_millis
+from yilian.values import MAX_INT, UnixMillis, public_key, unix_millis
 
 FORMAT = 1
-_Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+_Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 
 
 class TrustedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +72,7 @@ def parse_trust(data: bytes) -> Trust:
     """Decode a trust file; VerificationError where it is none."""
     try:
         return msgspec.json.decode(data, type=Trust)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise VerificationError(
             f"{len(data)} bytes are no trust file ({error}): write one with `network trust`"
         ) from None
@@ -144,5 +144,8 @@ def _cosigner(note: Note, line: SignatureLine, trust: Trust) -> Cosigner | None:
     for key in trust.witnesses:
         kind = _signed(note, line, key, by_log=False)
         if kind is not None:
-            return Cosigner(key=key, kind=kind, time=unix_millis(signed_at(line) * 1000))
+            time = signed_at(line) * 1000
+            if time > MAX_INT:
+                raise VerificationError(f"a witness signed at second {signed_at(line)}: no clock says that, refuse")
+            return Cosigner(key=key, kind=kind, time=unix_millis(time))
     return None
