@@ -1,7 +1,8 @@
-"""The vectors of receipts: our verifier answers each as it should, and the driver finds one that does not."""
+"""The vectors of receipts: two verifiers answer each as they should, and the driver finds one that does not."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from yilian.values import public_key, unix_millis
 
 VECTORS: dict[str, Any] = json.loads(check_proofs.VECTORS.read_text(encoding="utf-8"))
 CASES = list(check_proofs.cases(VECTORS))
+SECOND = Path(__file__).parent / "independent_verifier.py"
 LATER = unix_millis(1_790_000_000_000)
 FEW = {**VECTORS, "valid": VECTORS["valid"][:1], "changed": VECTORS["changed"][:1]}
 
@@ -27,11 +29,38 @@ def trust() -> Trust:
     return parse_trust(json.dumps(VECTORS["trust"]).encode())
 
 
+@pytest.fixture(scope="module")
+def second() -> Any:  # noqa: ANN401 - a module
+    spec = importlib.util.spec_from_file_location("independent_verifier", SECOND)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_file_is_answered_with_the_step_that_fails(case: check_proofs.Case, trust: Trust) -> None:
     report = verify_receipt(case.content, trust, now=LATER)
 
     assert (report.ok, report.failed) == (not case.failed, case.failed)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_verifier_written_from_the_specification_alone_agrees(case: check_proofs.Case, second: Any) -> None:  # noqa: ANN401
+    assert second.verified(case.content, VECTORS["trust"], LATER) == case.failed
+
+
+def test_both_verifiers_refuse_a_receipt_with_one_bit_changed(trust: Trust, second: Any) -> None:  # noqa: ANN401
+    content = CASES[0].content
+    taken = []
+
+    for at in range(0, len(content), 3):
+        changed = content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :]
+        if verify_receipt(changed, trust, now=LATER).ok or not second.verified(changed, VECTORS["trust"], LATER):
+            taken.append(at)
+
+    assert taken == []
 
 
 def test_every_step_of_the_specification_is_made_to_fail_by_some_file() -> None:
@@ -61,8 +90,9 @@ def test_the_cose_receipt_says_what_stands_beside_it() -> None:
     assert (found.inclusion.root.hex(), found.subject) == (cose["root"], cose["subject"])
 
 
-def test_the_driver_finds_nothing_wrong_with_our_verifier(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "yilian.client.verify_cli"]
+@pytest.mark.parametrize("command", [["-m", "yilian.client.verify_cli"], [str(SECOND)]], ids=["ours", "second"])
+def test_the_driver_finds_nothing_wrong_with_a_verifier(tmp_path: Path, command: list[str]) -> None:
+    command = [sys.executable, *command]
 
     assert list(check_proofs.differing(command, tmp_path, FEW)) == []
 

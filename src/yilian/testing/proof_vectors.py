@@ -218,6 +218,7 @@ def _kinds(receipts: dict[str, bytes]) -> Iterator[Changed]:
     yield on(CLAIM, "another value", "claim", lambda one: _with_claim(one, value="B-18"))
     yield on(CLAIM, "another salt", "claim", lambda one: _with_claim(one, salt=bytes(32)))
     yield on(CLAIM, "another place among the claims", "claim", _with_claim_index)
+    yield on(CLAIM, "more claims than the path needs", "claim", _with_claim_count)
     yield on(CLAIM, "no claim", "parts", lambda one: replace(one, claim=None))
 
 
@@ -308,3 +309,9 @@ def _with_claim_index(receipt: Receipt) -> Receipt:
     if receipt.claim is None:
         raise AssertionError("a receipt of a claim has one")
     return replace(receipt, claim=replace(receipt.claim, index=receipt.claim.index + 1))
+
+
+def _with_claim_count(receipt: Receipt) -> Receipt:
+    if receipt.claim is None:
+        raise AssertionError("a receipt of a claim has one")
+    return replace(receipt, claim=replace(receipt.claim, count=receipt.claim.count + 1))
