@@ -1,4 +1,4 @@
-"""A second verifier of receipts, written from `spec/` alone: cbor2, cryptography, the standard library, nothing of ours.
+"""A second verifier of receipts, written from `spec/` alone, with cbor2, cryptography and the standard library.
 
 `python independent_verifier.py FILE --trust FILE --json` answers as `tools/check_proofs.py` asks.
 """
