@@ -22,7 +22,7 @@ from yilian.node.control import NodeFile, read_node_file
 from yilian.node.home import Home
 from yilian.node.host import Host
 from yilian.node.run import RunningNode, run_node
-from yilian.node.settings import Settings
+from yilian.node.settings import load
 
 RESIDENTS, SEED = 24, 5
 
@@ -77,13 +77,9 @@ class InProcess:
         def on_ready(_: RunningNode) -> None:
             self._ready.set()
 
-        engine = msgspec.structs.replace(Settings().engine, second_core=False)
-        settings = msgspec.structs.replace(
-            Settings(),
-            api=msgspec.structs.replace(Settings().api, port=0),
-            peer=msgspec.structs.replace(Settings().peer, base_port=0),
-            engine=engine,
-        )
+        written = load(self._home.settings_file)
+        engine = msgspec.structs.replace(written.engine, second_core=False)
+        settings = msgspec.structs.replace(written, engine=engine)
         try:
             run_node(self._home, settings, on_ready=on_ready, stop=self._stop)
         except BaseException as error:  # noqa: BLE001 - told by `wait_ready`

@@ -29,6 +29,8 @@ REPORT_FIELDS = {
     "refused": {"stranger", "revoked", "exhausted", "expired", "wider_delegation", "tampered"},
     "audit": {"pairs", "one_sided", "questions_answered"},
     "ledger": {"height", "operations", "refused_operations", "app_hash", "log_size"},
+    "followers": {"count", "app_hash_equal"},
+    "proofs": {"absence", "claim", "consent-revoked", "exchange", "operation", "referral"},
     "seconds": {"import", "screen", "story", "total"},
     "peak_rss_mb": int,
 }
@@ -58,6 +60,33 @@ def test_everything_that_must_be_refused_is_on_record_as_refused(played: Played)
     assert played.figures.ledger.refused_operations >= 5
 
 
+def test_two_nodes_follow_to_the_same_app_hash(played: Played) -> None:
+    followers = played.figures.followers
+    assert (followers.count, followers.app_hash_equal) == (2, True)
+
+
+@pytest.mark.parametrize("name", sorted(REPORT_FIELDS["proofs"]))  # type: ignore[arg-type]  # a set of names
+def test_a_receipt_of_each_kind_holds_without_a_network_and_one_changed_byte_does_not(
+    played: Played, name: str, tmp_path: Path
+) -> None:
+    file = played.home.path / "proofs" / f"{name}.yilian-proof"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed = tmp_path / file.name
+    changed.write_bytes(content)
+
+    assert [_verified(file, played), _verified(changed, played)] == [0, 5]
+    assert set(played.figures.proofs[name]) == {"bytes", "make_ms", "verify_ms"}
+    assert played.figures.proofs[name]["bytes"] == len(content)
+
+
+def _verified(file: Path, played: Played) -> int:
+    alone = ["unshare", "--map-root-user", "--net"]
+    allowed = subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0
+    command = [sys.executable, "-m", "yilian.client.verify_cli", str(file), "--trust", str(played.home.path / "trust")]
+    return subprocess.run([*(alone if allowed else []), *command], capture_output=True, check=False).returncode
+
+
 def test_the_report_has_exactly_the_fields_that_were_agreed(played: Played) -> None:
     written = json.loads(msgspec.json.encode(played.figures))
     shape = {name: set(value) if isinstance(value, dict) else type(value) for name, value in written.items()}
@@ -72,9 +101,9 @@ def test_a_home_that_has_the_story_goes_on_without_repeating_it(played: Played) 
         Options(data=None, residents=RESIDENTS, seed=SEED),
         start=InProcess,
     )
-    assert msgspec.structs.replace(again, seconds=played.figures.seconds, peak_rss_mb=0) == msgspec.structs.replace(
-        played.figures, peak_rss_mb=0
-    )
+    same = {"seconds": played.figures.seconds, "peak_rss_mb": 0, "proofs": {}}
+    assert msgspec.structs.replace(again, **same) == msgspec.structs.replace(played.figures, **same)
+    assert again.proofs.keys() == played.figures.proofs.keys()
 
 
 @pytest.mark.parametrize(("hash_seed", "zone"), [("1", "Asia/Shanghai"), ("2", "America/Caracas")])
