@@ -62,12 +62,6 @@ class Checking:
             self.fail(name, found, expected)
         self._add(name, ok=True, found=found, expected=expected)
 
-    def holds(self, name: str, claim: bool, found: str, expected: str) -> None:  # noqa: FBT001 - the claim itself
-        """Hold where a claim is true."""
-        if not claim:
-            self.fail(name, found, expected)
-        self._add(name, ok=True, found=found, expected=expected)
-
     def fail(self, name: str, found: str, expected: str) -> NoReturn:
         """End the verification at a step."""
         self._add(name, ok=False, found=found, expected=expected)

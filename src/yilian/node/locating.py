@@ -96,9 +96,10 @@ class Locator:
         heights = dict.fromkeys(event.height for event in self._events(case) if not event.result)
         for height in (*heights, header.opened_height, header.changed_height):
             found.update(self._versions_at(height, case))
-        between = range(header.opened_height, header.changed_height + 1)
         # what changed as a consequence of a step of another case stands in no list: look through the blocks between
-        for height in between if len(found) < header.version else ():
+        for height in range(header.changed_height, header.opened_height - 1, -1):
+            if len(found) == header.version:
+                break
             if height not in heights:
                 found.update(self._versions_at(height, case))
         missing = [version for version in range(1, header.version + 1) if version not in found]
