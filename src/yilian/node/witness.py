@@ -278,10 +278,11 @@ class Clockwork:
 
     def is_right(self, height: int, time: UnixMillis) -> bool | None:
         """Say whether a block time is right, wrong (False), or cannot be told (None: an old block, caught up on)."""
-        sight = self._sights.get(height, None)
-        if time > (self._clock() if sight is None else sight) + CLOCK_TOLERANCE:
+        self.saw(height)  # at the latest now: the node may have started after the block
+        sight = self._sights.get(height, self._clock())
+        if time > sight + CLOCK_TOLERANCE:
             return False
-        if sight is not None and abs(sight - time) <= CLOCK_TOLERANCE:
+        if sight - time <= CLOCK_TOLERANCE:
             return True
         if self._told is not None and self._told[0] < height and time < self._told[1] - CLOCK_TOLERANCE:
             return False  # it was made after the sequencer had told that there was none
