@@ -37,6 +37,8 @@ NOUNS = (
     "proof",
     "log",
     "wallet",
+    "backup",
+    "restore",
     "workflow",
 )
 """Each is a module beside this one with an `app`; loaded when it is called for."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from yilian.cli.access import DEFAULT_HOME, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key, read_bytes
+from yilian.cli.backup import back_up_closed, restore_home
 from yilian.cli.output import coded, is_json, note, progress, say, show, table
 from yilian.cli.steps import moment
 from yilian.errors import VerificationError
@@ -161,6 +162,16 @@ def start(
             help=say("机构间端口的起始，0 为任意空闲端口。", "First port between institutions, 0 for any free ones.")
         ),
     ] = None,
+    no_followers: Annotated[
+        bool,
+        typer.Option(
+            "--no-followers",
+            help=say(
+                "恢复后首次启动：确认没有其他节点存有更新的区块。",
+                "First start after a restore: no other node has newer blocks of this chain.",
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Run the node."""
     import msgspec
@@ -177,6 +188,11 @@ def start(
     if base_port is not None:
         settings = msgspec.structs.replace(settings, peer=msgspec.structs.replace(settings.peer, base_port=base_port))
 
+    if no_followers:
+        from yilian.node.resume import confirm_no_followers
+
+        confirm_no_followers(place)
+
     def ready(running: RunningNode) -> None:
         doors = {host.slug: host.peer_address for host in running.node.hosts.values()}
         show({"ready": running.url, "chain": running.node.chain.hex(), "doors": doors})
@@ -185,6 +201,24 @@ def start(
 
     ease_collector()
     run_node(place, settings, on_ready=ready)
+
+
+app.command(
+    "backup",
+    help=say(
+        "备份已停止节点的主目录，写成一个加密文件。运行中的节点用 yilian backup。",
+        "Back up the home of a stopped node in one encrypted file. For a running node: yilian backup.",
+    )
+    + "\n\nExample: yilian node backup -o monday.yilian-backup --passphrase-file backup.txt --home h",
+)(back_up_closed)
+app.command(
+    "restore",
+    help=say(
+        "由备份恢复一个新的主目录：全部核验通过后才可用，否则什么也不留。",
+        "Make a new home from a backup: usable only once all of it was recomputed, else nothing is left.",
+    )
+    + "\n\nExample: yilian node restore monday.yilian-backup --home new --passphrase-file backup.txt --verify",
+)(restore_home)
 
 
 @app.command(

@@ -184,6 +184,26 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     parts: int
     blobs: int
 
+    def figures(self) -> dict[str, int | str]:
+        """Give what a job or a command says of it; the file without the folders above it."""
+        return msgspec.structs.asdict(self) | {"file": self.file.name}
+
+
+def backup_file(home: Home, settings: Settings, name: str) -> Path:
+    """Give where a backup of this name goes: into the folder that the operator configured, never elsewhere.
+
+    Raises:
+        SettingsError: no folder is configured, it is absent or lies in the home, or the name is no name of a file.
+    """
+    if not settings.backup.folder:
+        raise SettingsError("no folder for backups is set, expected backup.folder: let the operator set it and restart")
+    folder = Path(settings.backup.folder).resolve()
+    if not folder.is_dir() or folder.is_relative_to(home.path.resolve()):
+        raise SettingsError("backup.folder is absent or lies in the home, expected a folder outside: set another")
+    if Path(name).name != name or not name.endswith(SUFFIX):
+        raise SettingsError(f"{name!r} is no name of a backup: give one that ends in {SUFFIX}, without folders")
+    return folder / name
+
 
 def make_backup(
     sources: Sources, file: Path, passphrase: bytes, *, with_blobs: bool = True, report: Report = lambda _: None

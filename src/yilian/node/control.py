@@ -119,7 +119,11 @@ class NodeControl:
     def __init__(self, home: Home) -> None:
         self.file = read_node_file(home)
         self._client = httpx.Client(
-            base_url=self.file.url, headers={"Authorization": f"Bearer {self.file.token}"}, timeout=TIMEOUT_S
+            base_url=self.file.url,
+            headers={"Authorization": f"Bearer {self.file.token}"},
+            timeout=TIMEOUT_S,
+            # few calls, seconds apart: none leaves a connection behind
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def close(self) -> None:

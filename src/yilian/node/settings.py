@@ -82,6 +82,33 @@ class EngineSettings(_Section, frozen=True, kw_only=True):
     ] = True
 
 
+class LedgerSettings(_Section, frozen=True, kw_only=True):
+    """How much of the ledger is kept."""
+
+    keep_blocks: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Newest blocks kept at least; older ones are removed once a snapshot stands above them, log "
+            "and proofs stay. The last day is always kept. 0 = all.",
+            extra={"unit": "blocks"},
+        ),
+    ] = 0
+
+
+class BackupSettings(_Section, frozen=True, kw_only=True):
+    """Where backups go that officers ask a running node for."""
+
+    folder: Annotated[
+        str,
+        Meta(
+            description="Folder for backup files, outside the home, with room for the home twice; "
+            "empty = none are made.",
+            extra={"unit": "path"},
+        ),
+    ] = ""
+
+
 class ImportSettings(_Section, frozen=True, kw_only=True):
     """How files are imported."""
 
@@ -167,6 +194,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     api: ApiSettings = ApiSettings()
     peer: PeerSettings = PeerSettings()
     engine: EngineSettings = EngineSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    backup: BackupSettings = BackupSettings()
     imports: ImportSettings = ImportSettings()
     anchoring: AnchoringSettings = AnchoringSettings()
     integrity: IntegritySettings = IntegritySettings()

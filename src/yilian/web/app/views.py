@@ -248,6 +248,17 @@ class ImportAsked(Asked, frozen=True, kw_only=True):
     """Take only what `mapping` names."""
 
 
+class BackupAsked(Asked, frozen=True, kw_only=True):
+    """Back up the node: ledger, vaults, keys, settings and sealed records, in one encrypted file."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yilian-backup$")]
+    """Name of the file in the folder of backups; never a path."""
+    passphrase: Annotated[str, Meta(min_length=12, max_length=1024)]
+    """Opens the file; whoever loses it has no backup."""
+    blobs: bool = True
+    """Sealed records too, and not only the list of them."""
+
+
 class ScreeningAsked(Asked, frozen=True, kw_only=True):
     """Screen the residents of this institution; without both answers China-PAR says that the region is missing."""
 
