@@ -8,7 +8,20 @@ import typer
 
 from yilian.cli.access import As, HomeOption
 from yilian.cli.output import coded, is_json, language, note, say, show, table
-from yilian.cli.steps import HOME, CaseArgument, Json, Who, add_any_step, hint, moment, names_of, short
+from yilian.cli.steps import (
+    HOME,
+    CaseArgument,
+    Json,
+    Limit,
+    States,
+    Who,
+    add_any_step,
+    hint,
+    moment,
+    names_of,
+    short,
+    show_cases,
+)
 from yilian.web.kit.text import Language, words
 
 
@@ -136,6 +149,19 @@ def unmatched(*, as_: As = "", home: HomeOption = HOME) -> None:
         note(say("没有单方登记的交付。", "Every delivery is on record at both sides."))
 
 
+@app.command(
+    help=say("列出各机构的日清单，缺失与缺口也在内。", "List the members' daily statements, missing ones and gaps too.")
+    + "\n\nExample: yilian audit statements --state missing --as bureau-inspector --home h"
+)
+def statements(*, state: States = None, limit: Limit = 20, as_: As = "", home: HomeOption = HOME) -> None:
+    """List daily statements."""
+    by = Who(as_, home)
+    with by.client() as client:
+        rows = show_cases(client, "statement", _STATEMENT_COLUMNS, limit=limit, state=tuple(state or ()))
+    if rows:
+        hint(by, f"audit case {short(rows[0]['case_id'])}")
+
+
 _DELIVERY_COLUMNS = (
     ("when", say("时间", "when")),
     ("recipient", say("接收", "recipient")),
@@ -146,6 +172,12 @@ _DELIVERY_COLUMNS = (
     ("number", say("第几次", "number")),
     ("state", say("状态", "state")),
     ("pair", say("双方登记", "pair")),
+)
+_STATEMENT_COLUMNS = (
+    ("custodian", say("机构", "institution")),
+    ("day", say("日期", "day")),
+    ("first", say("起始序号", "first")),
+    ("count", say("事件数", "events")),
 )
 _STEP_COLUMNS = (
     ("when", say("时间", "when")),

@@ -238,18 +238,21 @@ def members(*, home: HomeOption = _HOME) -> None:
 
 @app.command(
     help=say(
-        "发起提案：停权、恢复、移除成员，或修改参数。",
-        "Propose to suspend, reinstate or remove a member, or to change a parameter.",
+        "发起提案：停权、恢复、移除成员，修改参数，更换排序节点，或修改见证数目。",
+        "Propose to suspend, reinstate or remove a member, to change a parameter, to make another member the "
+        "sequencer, or to ask for another number of witnesses.",
     )
     + "\n\nExample: yilian network propose parameter --name consent.lease --number 600000 --as centre-officer"
 )
 def propose(
-    what: Annotated[str, typer.Argument(help="suspend, reinstate, remove, parameter")],
+    what: Annotated[str, typer.Argument(help="suspend, reinstate, remove, parameter, sequencer, witnesses")],
     *,
     member: Annotated[str, typer.Option(help=say("成员的简称、名称或编号。", "The member: name or id."))] = "",
     reason: Annotated[str, typer.Option(help=say("理由代码。", "Code of the reason."))] = "unspecified",
     name: Annotated[str, typer.Option(help=say("参数名。", "Name of the parameter."))] = "",
-    number: Annotated[int, typer.Option(help=say("参数值。", "Number of the parameter."))] = 0,
+    number: Annotated[
+        int, typer.Option(help=say("参数值，或见证数目。", "Number of the parameter, or of witnesses."))
+    ] = 0,
     as_: As = "",
     home: HomeOption = _HOME,
     key_file: DeviceKey = None,
@@ -257,20 +260,32 @@ def propose(
 ) -> None:
     """Open a proposal."""
     from yilian.workflows.governance.model import ProposalOpen
-    from yilian.workflows.governance.records import ParameterChange, Reinstate, Remove, Suspend
+    from yilian.workflows.governance.records import (
+        ParameterChange,
+        Reinstate,
+        Remove,
+        SequencerReplace,
+        Suspend,
+        WitnessPolicyChange,
+    )
 
     action: Action
-    member_actions: dict[str, type[Suspend | Reinstate | Remove]] = {
+    member_actions: dict[str, type[Suspend | Reinstate | Remove | SequencerReplace]] = {
         "suspend": Suspend,
         "reinstate": Reinstate,
         "remove": Remove,
+        "sequencer": SequencerReplace,
     }
     if what == "parameter":
         action = ParameterChange(name=name, number=number, words=())
+    elif what == "witnesses":
+        action = WitnessPolicyChange(needed=number)
     elif what in member_actions:
         action = member_actions[what](institution=_institution(member, as_, home), reason=reason)
     else:
-        raise SettingsError(f"{what} cannot be proposed here: choose suspend, reinstate, remove or parameter")
+        raise SettingsError(
+            f"{what} cannot be proposed here: choose suspend, reinstate, remove, parameter, sequencer or witnesses"
+        )
     answer = _act(_Who(as_, home, key_file, key_passphrase_file), ProposalOpen(action=action))
     show(answer)
     _next(say("下一步：", "next: ") + f"yilian network vote {answer['case_id'][:SHORT]} --as OFFICER")

@@ -1,4 +1,4 @@
-"""`yilian record`: import, list, show, fetch and verify records."""
+"""`yilian record`: import, list, show, fetch, verify and erase records."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from yilian.cli.steps import (
     CaseArgument,
     Json,
     Limit,
+    Step,
     Who,
     add_any_step,
     colleague,
@@ -23,6 +24,7 @@ from yilian.cli.steps import (
     names_of,
     refer_hint,
     short,
+    take_together,
 )
 from yilian.errors import NotFoundError, SettingsError, VerificationError
 from yilian.web.kit.text import mapping_line
@@ -203,6 +205,42 @@ def find(*, as_: As = "", home: HomeOption = HOME) -> None:
         found = client.post("/v1/subjects/find", {"identifier": identifier})
         show(found)
         refer_hint(who, client, found["subject"])
+
+
+@app.command(
+    help=say(
+        "决定销毁一份病历：数据管理员与出域审核员两人签署；列出曾收到副本的机构，由各节点销毁或说明保留义务。",
+        "Erase a record, signed by a data officer and a disclosure officer: it names who received copies; "
+        "the nodes destroy them or name their duty to keep one.",
+    )
+    + "\n\nExample: yilian record erase ENTRY --basis patient_right --second centre-disclosure-officer "
+    "--as centre-data-officer --home h"
+)
+def erase(
+    entry: CaseArgument,
+    *,
+    basis: Annotated[
+        str,
+        typer.Option(
+            help=say(
+                "依据：retention_over（保存期满）或 patient_right（患者权利）。", "retention_over or patient_right."
+            )
+        ),
+    ],
+    second: Annotated[str, typer.Option(help=say("出域审核员的访问文件。", "Access file of the disclosure officer."))],
+    as_: As = "",
+    home: HomeOption = HOME,
+) -> None:
+    """Erase a record."""
+    who = Who(as_, home)
+    with who.client() as client:
+        target = client.resolve(entry)
+        rows = client.get("/v1/audit/who", entry=target)["rows"]
+        recipients = list(dict.fromkeys(row["recipient"] for row in rows))
+        body = {"basis": basis, "recipients": recipients}
+        answer = take_together(client, second, home, Step("catalog", "catalog.erase", body, case=target))
+    show(answer)
+    hint(who, f"audit case {short(target)}")
 
 
 def fetch_grant(who: Who, client: Any, grant: str, entries: list[str]) -> Json:  # noqa: ANN401 - a Client, loaded late

@@ -12,6 +12,7 @@ import typer
 from yilian.cli.access import DEFAULT_HOME, As, DeviceKey, HomeOption, KeyPassphrase, find_access, load_key, open_client
 from yilian.cli.output import SHORT, is_json, note, say, show, table
 from yilian.errors import NoGrantError, NotFoundError, SettingsError
+from yilian.values import civil_from_day
 
 if TYPE_CHECKING:
     from yilian.client.http import Client
@@ -409,7 +410,9 @@ def _has_device_key(who: Who) -> bool:
     return (Home(who.home).people / f"{access.institution}-{access.label}.key").is_file()
 
 
-def _shown(value: object, names: Mapping[str, str], field: str, *, whole: bool = False) -> Any:  # noqa: ANN401 - a cell
+def _shown(  # noqa: PLR0911 - one return a kind of value
+    value: object, names: Mapping[str, str], field: str, *, whole: bool = False
+) -> Any:  # noqa: ANN401 - a cell
     if isinstance(value, str) and value in names:
         return names[value]
     if isinstance(value, str) and len(value) == 64 and not whole:
@@ -418,6 +421,8 @@ def _shown(value: object, names: Mapping[str, str], field: str, *, whole: bool =
         return ", ".join(names.get(one, short(one) if len(one) == 64 else one) for one in value)
     if isinstance(value, int) and field in {"month", "month_from", "month_to"}:
         return f"{value // 12}-{value % 12 + 1:02}"
+    if isinstance(value, int) and field == "day":
+        return "{}-{:02}-{:02}".format(*civil_from_day(value))  # type: ignore[arg-type]  # days since 1970-01-01
     if isinstance(value, int) and value > 1_000_000_000_000 and field != "maximum":
         return moment(value)
     return value
