@@ -6,7 +6,7 @@ import time
 
 from yilian import canonical
 from yilian.crypto.cose_receipt import Inclusion
-from yilian.errors import NotFoundError, SettingsError
+from yilian.errors import NotFoundError
 from yilian.ledger.checkpoint import parse_note
 from yilian.ledger.multiproof import unpack
 from yilian.ledger.receipt import Kind, parse_receipt
@@ -27,11 +27,8 @@ def prove(node: Node, host: Host, asked: ProofAsked) -> bytes:
     Raises:
         NotFoundError: no such operation, case or use; or the institution keeps no such claim.
         ConflictError: the case whose absence is asked for exists, or several members chose the operation id.
-        SettingsError: something else than an operation is asked for as COSE receipt.
         UnavailableError: no checkpoint of the newest block with enough cosignatures.
     """
-    if asked.cose and asked.kind != Kind.OPERATION:
-        raise SettingsError(f"a COSE receipt shows an operation, not a {asked.kind}: ask for the operation")
     prover = Prover(node.engine, node.index, node.checkpoints.newest)
     if asked.kind not in {Kind.STATE, Kind.ABSENCE}:
         _catch_up(node)
