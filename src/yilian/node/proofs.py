@@ -37,7 +37,7 @@ from yilian.workflows.consent.model import Grant, Use
 
 WAIT_S = 5.0
 """How long a checkpoint of the newest block is waited for."""
-_PAUSE_S = 0.005
+_PAUSE_S = 0.02
 ATTEMPTS = 8
 
 
@@ -48,15 +48,25 @@ class Prover:
         engine: holds the chain; of its newest block the state is proven.
         index: says where operations of a case stand.
         note: gives the newest checkpoint with exactly the signatures that the policy asks for.
+        wait: hurries the witnesses to cover a height, and waits for them so many seconds.
         wait_s: how long to wait until there is one of the newest block.
 
     All methods give the bytes of a file, and raise UnavailableError where no checkpoint of the newest block came.
     """
 
-    def __init__(self, engine: Engine, index: Index, note: Callable[[], Note], *, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        index: Index,
+        note: Callable[[], Note],
+        *,
+        wait: Callable[[int, float], object] | None = None,
+        wait_s: float = WAIT_S,
+    ) -> None:
         self._engine = engine
         self._locator = Locator(engine, index)
         self._note = note
+        self._wait = wait
         self._wait_s = wait_s
         self._log = LogProofs(engine.state.tile)
         with engine.proving() as machine:
@@ -155,6 +165,8 @@ class Prover:
     def _at_checkpoint(self) -> Iterator[tuple[View, Note]]:
         """Hold the state of a checkpoint that covers all blocks up to now, while the chain may go on."""
         wanted, until = self._engine.head().height, time.monotonic() + self._wait_s
+        if self._wait is not None:
+            self._wait(wanted, self._wait_s)
         while True:
             note = self._note()
             height = note.checkpoint.height

@@ -29,7 +29,8 @@ def prove(node: Node, host: Host, asked: ProofAsked) -> bytes:
         ConflictError: the case whose absence is asked for exists, or several members chose the operation id.
         UnavailableError: no checkpoint of the newest block with enough cosignatures.
     """
-    prover = Prover(node.engine, node.index, node.checkpoints.newest)
+    checkpoints = node.checkpoints
+    prover = Prover(node.engine, node.index, checkpoints.newest, wait=checkpoints.wait_covers)
     if asked.kind not in {Kind.STATE, Kind.ABSENCE}:
         _catch_up(node)
     match asked.kind:

@@ -163,6 +163,13 @@ def test_a_checkpoint_that_lags_is_waited_for_and_then_missed(stand: Stand) -> N
         Prover(stand.engine, stand.index, lambda: old, wait_s=0).state(stand.agreed)
 
 
+def test_the_witnesses_are_hurried_to_the_newest_block(lasting: Stand) -> None:
+    asked: list[tuple[int, float]] = []
+    prover = Prover(lasting.engine, lasting.index, lasting.note, wait=lambda *wanted: asked.append(wanted), wait_s=2.0)
+    assert checked(lasting, prover.state(lasting.agreed)).ok
+    assert asked == [(lasting.engine.head().height, 2.0)]
+
+
 def test_a_checkpoint_of_another_history_is_refused(lasting: Stand) -> None:
     other = msgspec.structs.replace(lasting.checkpoint(), app_hash=digest(bytes(32)))
     with pytest.raises(VerificationError, match="another history"):
