@@ -1,7 +1,6 @@
 """Run from a fresh interpreter: forks a child for every line asked, in which a commit dies at one file operation.
 
-A line is `home store at kind number`; for number 0 blocks are pruned instead. The child prints `acknowledged N` for
-each record; then comes `ended STATUS`.
+A line is `home store at kind number`. The child prints a line for what is durable; then comes `ended STATUS`.
 """
 
 from __future__ import annotations
@@ -36,38 +35,36 @@ class Forks:
         """End it."""
         self._process.communicate()
 
-    def commit(self, home: Path, store: str, at: int, kind: str, number: int) -> tuple[list[int], int]:
-        """Let a child publish records from a number on and die at an operation; gives what it acknowledged, its end."""
+    def commit(self, home: Path, store: str, at: int, kind: str, number: int) -> tuple[list[str], int]:
+        """Let a child write and die at an operation; gives what it said is durable, and its end.
+
+        In a read model it follows the chain, in a vault it keeps the row of a record, for number 0 it prunes blocks,
+        else it publishes a record.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{home}\t{store}\t{at}\t{kind}\t{number}\n")
         self._process.stdin.flush()
-        acknowledged = []
+        durable = []
         for line in self._process.stdout:
-            word, _, value = line.partition(" ")
+            word, _, value = line.rstrip().partition(" ")
             if word == "ended":
-                return acknowledged, int(value)
-            acknowledged.append(int(value))
+                return durable, int(value)
+            durable.append(word)
         raise AssertionError("the process that forks has ended")
 
 
 def serve() -> None:
     """Do what the standard input asks."""
-    from tests.fault.faults import Faults, Kind  # noqa: PLC0415 - loaded once, before the first fork
-    from tests.fault.stand import faulty, read_world  # noqa: PLC0415 - as above
+    from tests.fault import stand  # noqa: PLC0415 - loaded once, before the first fork
+    from tests.fault.faults import Faults, Kind  # noqa: PLC0415 - as above
 
     for line in sys.stdin:
         home, store, at, kind, number = line.rstrip("\n").split("\t")
         child = os.fork()
         if child == 0:
-            faults = Faults(store, int(at), Kind(kind))
-            with faulty(Path(home), read_world(Path(home)), faults) as stand, faults.armed():
-                if number == "0":
-                    stand.prune()
-                else:
-                    stand.publish(int(number))
-                    os.write(1, f"acknowledged {number}\n".encode())
-                    stand.follow()
+            for word in stand.act(Path(home), Faults(store, int(at), Kind(kind)), int(number)):
+                os.write(1, f"{word}\n".encode())
             os._exit(0)
         _, status = os.waitpid(child, 0)
         os.write(1, f"ended {os.waitstatus_to_exitcode(status)}\n".encode())

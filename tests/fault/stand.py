@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Self
@@ -31,7 +31,7 @@ from yilian.storage.snapshots import Snapshots
 from yilian.storage.sql import SqlIndex
 from yilian.storage.vault import Vault
 from yilian.storage.vault.records import Record, RecordStatus
-from yilian.values import DAY, HOUR
+from yilian.values import DAY, HOUR, Digest
 
 KEY = b"\x07" * 32
 TREE_DEPTH = 8
@@ -87,16 +87,9 @@ class Stand:
         case, command = self.world.publish(number)
         record = self.vault.records.find(case)
         if record is None:
-            content = b"record %d" % number
-            blob, sealed, key = seal_bytes(content)
+            blob, sealed, key = seal_bytes(b"record %d" % number)
             self.blobs.put_many([(sealed.root, blob)])
-            record = Record(
-                entry_id=case, root=sealed.root, data_key=key, salt=drawn(b"salt", number), level=LEVEL,
-                true_size=len(content), subject_ref=drawn(b"subject", number), year=2026, j=0,
-                source=drawn(b"source", number), encounter=f"encounter-{number}",
-                canonical=drawn(b"canonical", number), kind=command.kind, month=MONTH,
-                status=RecordStatus.PREPARED,
-            )  # fmt: skip
+            record = prepared(self.world, number, sealed.root, key)
             self.vault.records.insert([record])
         core = self.world.core(
             "catalog.publish",
@@ -179,8 +172,29 @@ def problems(home: Path, world: World) -> list[str]:
     ]
 
 
-LIBRARIES = {"state": LMDB, "index.db": SQLITE, "vault.db": SQLITE}
-"""Stores whose file operations a library does."""
+def prepared(world: World, number: int, root: Digest, key: bytes) -> Record:
+    """Make the vault's row of a record that is sealed and not published."""
+    case, command = world.publish(number)
+    return Record(
+        entry_id=case, root=root, data_key=key, salt=drawn(b"salt", number), level=LEVEL, true_size=9,
+        subject_ref=drawn(b"subject", number), year=2026, j=0, source=drawn(b"source", number),
+        encounter=f"encounter-{number}", canonical=drawn(b"canonical", number), kind=command.kind, month=MONTH,
+        status=RecordStatus.PREPARED,
+    )  # fmt: skip
+
+
+def keep(vault: Vault, world: World, number: int) -> Iterator[RecordStatus]:
+    """Write a record's row and change it, each durably; gives each status that it has reached."""
+    record = prepared(world, number, drawn(b"root", number), KEY)
+    if vault.records.find(record.entry_id) is None:
+        vault.records.insert([record])
+        yield RecordStatus.PREPARED
+    vault.records.put([msgspec.structs.replace(record, status=RecordStatus.PUBLISHED)])
+    yield RecordStatus.PUBLISHED
+
+
+LIBRARIES = {"state": LMDB, "index.db": SQLITE}
+"""Stores of a stand whose file operations a library does."""
 
 
 @contextmanager
@@ -211,3 +225,20 @@ def rebuilt(stand: Stand, file: Path) -> list[object]:
         return contents(fresh)
     finally:
         fresh.close()
+
+
+def act(home: Path, faults: Faults, number: int) -> Iterator[str]:
+    """Open a home, and write so that the operations of one store go through `faults`; gives what is durable."""
+    world = read_world(home)
+    if faults.store == "vault.db":
+        with failing(SQLITE, faults), closing(Vault(home / "hospital" / "vault.db", KEY)) as vault, faults.armed():
+            yield from keep(vault, world, number)
+        return
+    with faulty(home, world, faults) as stand, faults.armed():
+        if faults.store == "index.db":
+            stand.follow()
+        elif number:
+            yield str(stand.publish(number))
+            stand.follow()
+        else:
+            stand.prune()
