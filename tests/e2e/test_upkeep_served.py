@@ -10,10 +10,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import typer
 
 from tests.support.authority import Authority
-from yilian.cli import anchors, integrity
 from yilian.cli.main import main
 from yilian.errors import ConflictError, NoGrantError, NotFoundError
 from yilian.ledger.checkpoint import parse_note
@@ -113,14 +111,13 @@ def test_a_timestamp_is_listed_and_taken_away_on_the_command_line(
     served: Served, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     until(lambda: served.node.anchors.newest() is not None)
-    log = typer.Typer()
-    anchors.add_verbs(log)
-    command = typer.main.get_command(log)
     access = ["--as", str(served.access_file("centre-officer")), "--home", str(served.home.path)]
-    command.main(["anchors", *access], standalone_mode=False)
+    assert main(["log", "anchors", *access]) == 0
     assert authority.url in capsys.readouterr().out
     out = tmp_path / "a.tsr"
-    command.main(["anchor", "0", "-o", str(out), *access], standalone_mode=False)
+    assert main(["log", "anchor", "0", "-o", str(tmp_path / "a.txt"), *access]) == 2
+    assert main(["log", "anchor", "1000000", "-o", str(out), *access]) == 3
+    assert main(["log", "anchor", "0", "-o", str(out), *access]) == 0
     assert check_stamp(out.read_bytes(), (tmp_path / "a.txt").read_bytes(), [authority.root]) > 0
     assert parse_note((tmp_path / "a.note").read_bytes()).lines
 
@@ -216,13 +213,3 @@ def test_a_check_begins_when_it_is_due_and_one_that_a_stop_cut_off_at_once(serve
             host.vault.integrity.save(run)
     assert begun == ["centre integrity"] * 2
     assert not host.vault.access.jobs(JobState.RUNNING)
-
-
-def test_the_verbs_have_examples_that_they_take() -> None:
-    group = typer.Typer()
-    anchors.add_verbs(group)
-    integrity.add_verbs(group)
-    for name, command in typer.main.get_command(group).commands.items():  # type: ignore[attr-defined]  # a group
-        words = str(command.help).split("Example: yilian ")[1].split()
-        assert words[1] == name
-        command.make_context(name, words[2:], resilient_parsing=False)
