@@ -54,7 +54,9 @@ from yilian.values import (
     public_key,
     unix_millis,
 )
+from yilian.workflows.audit.statements import statement_id, statement_leaf
 from yilian.workflows.catalog.model import Origin, Publish, Withdraw
+from yilian.workflows.consent.copies import copy_id
 from yilian.workflows.registry import WORKFLOWS
 
 FOLDER = Path(__file__).parent.parent / "spec" / "vectors"
@@ -446,6 +448,25 @@ def canonical_vector() -> dict[str, Any]:
     }
 
 
+def statement_vector() -> dict[str, Any]:
+    """Give a daily statement of three events with the path of the second, and the id of an answer for a copy."""
+    chain, entry, day = digest(seed("chain")), case_id(seed("entry")), 20_000
+    lines = [(number, case_id(seed(f"pair {number}")), digest(seed(f"event {number}"))) for number in (7, 8, 9)]
+    leaves = [statement_leaf(*line) for line in lines]
+    return {
+        "chain": chain.hex(),
+        "institution": HOSPITAL.hex(),
+        "day": day,
+        "statement": statement_id(chain, HOSPITAL, day).hex(),  # type: ignore[arg-type]  # a day is an integer
+        "lines": [{"number": number, "pair": pair.hex(), "event": event.hex()} for number, pair, event in lines],
+        "leaves": [leaf.hex() for leaf in leaves],
+        "root": merkle.root(leaves).hex(),
+        "path_of_second": [one.hex() for one in merkle.inclusion_proof(leaves, 1)],
+        "entry": entry.hex(),
+        "copy": copy_id(chain, entry, HOSPITAL).hex(),
+    }
+
+
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a builtin
     return {"hex": value.hex()} if isinstance(value, bytes) else value
 
@@ -458,6 +479,7 @@ def vectors() -> dict[str, dict[str, Any]]:
         "seal": seal_vector(),
         "message": message_vector(),
         "proofs": proof_vectors.vector(),
+        "statement": statement_vector(),
     }
 
 

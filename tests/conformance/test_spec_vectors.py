@@ -290,3 +290,16 @@ def test_a_message_is_checked_before_and_opened_after_the_mask(message: Vector) 
     assert message_hash(signed).hex() == message["message_hash"]
     assert _h(_frame("yilian/message/v1", signed)).hex() == message["message_hash"]
     assert canonical.decode(signed, cose.Sign1).protected == b"\xa1\x01\x27"
+
+
+def test_a_daily_statement_is_a_tree_over_its_lines() -> None:
+    stated = _load("statement")
+    chain_id, institution = _hex(stated, "chain"), _hex(stated, "institution")
+    lines = [cbor2.dumps([one["number"], _hex(one, "pair"), _hex(one, "event")]) for one in stated["lines"]]
+    first, second, third = (_h(b"\x00", line) for line in lines)
+    assert stated["leaves"] == [first.hex(), second.hex(), third.hex()]
+    assert _h(b"\x01", _h(b"\x01", first, second), third).hex() == stated["root"]
+    assert stated["path_of_second"] == [first.hex(), third.hex()]
+    day = stated["day"].to_bytes(8, "big")
+    assert _h(_frame("yilian/statement/v1", chain_id, institution, day)).hex() == stated["statement"]
+    assert _h(_frame("yilian/copy/v1", chain_id, _hex(stated, "entry"), institution)).hex() == stated["copy"]
