@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -277,6 +281,47 @@ def test_a_pass_that_was_killed_goes_on_where_it_was(here: Institution, tmp_path
     assert set(read) == {one.root for one in first[kept.done :]}, "what was checked is not read again"
     assert (figures["done"], figures["total"], figures["wrong"]) == (12, 12, 12)
     assert len(here.vault.integrity.findings()) == 12
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from yilian.node import integrity
+from yilian.storage.blobs import LocalBlobs
+from yilian.storage.vault import Vault
+
+integrity.SAVE_EVERY_S = 0.02
+folder = Path(sys.argv[1])
+integrity.Checking(
+    Vault(folder / "vault.db", bytes(32)),
+    LocalBlobs(folder / "blobs"),
+    throttle=integrity.Throttle(30_000),
+    clock=lambda: time.time_ns() // 1_000_000,
+    report=lambda _: None,
+).run()
+"""
+
+
+def test_a_process_that_was_killed_leaves_a_pass_that_goes_on(here: Institution, tmp_path: Path) -> None:
+    records = [here.add_record(bytes(1000)) for _ in range(200)]
+    here.flip(min(records, key=lambda one: one.entry_id).root)
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)])
+    deadline = time.monotonic() + 60
+    while (kept := here.vault.integrity.find_pass()) is None or kept.done < 3:
+        assert child.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline, "it did not begin"
+        time.sleep(0.01)
+    child.kill()
+    assert child.wait(10) == -signal.SIGKILL
+
+    left = here.vault.integrity.find_pass()
+    assert left is not None
+    assert (left.finished, left.is_paused) == (None, False)
+    assert 3 <= left.done < 200
+    figures = here.checking().run()
+    assert (figures["done"], figures["wrong"]) == (200, 1)
+    assert len(here.vault.integrity.findings()) == 1
+    assert here.vault.find_damage() == []
 
 
 def test_the_rate_is_kept_and_the_time_left_is_told(here: Institution) -> None:
