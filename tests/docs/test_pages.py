@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from yilian.cli import main as cli
+from yilian.client import verify_cli
 
 ROOT = Path(__file__).parent.parent.parent
 TOP = ("README.md", "README.zh.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
@@ -78,7 +79,10 @@ def test_a_toml_block_reads(block: str) -> None:
 @pytest.mark.parametrize("block", _blocks("sh"))
 def test_a_shell_block_holds_commands_as_the_program_takes_them(block: str) -> None:
     for words in _command_lines(block):
-        assert words[0] == "yilian", f"{words[0]}: only yilian in a sh block"
+        if words[0] == "yilian-verify":
+            assert verify_cli.parser().parse_args(words[1:])
+            continue
+        assert words[0] == "yilian", f"{words[0]}: only yilian and yilian-verify in a sh block"
         command, rest = _find(words)
         if hasattr(command, "commands") and not command.invoke_without_command:
             assert set(rest) <= {"--help", "--version"}

@@ -31,13 +31,30 @@ _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and end with its exit code."""
     try:
-        sys.exit(_run(_parser().parse_args(arguments)))
+        sys.exit(_run(parser().parse_args(arguments)))
     except SettingsError as error:
         sys.stderr.write(f"yilian-verify: {error}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(VerificationError.exit_code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Give the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="yilian-verify",
+        description="Check a receipt of a yilian network offline. 离线校验医链的凭证文件。",
+        epilog="example: yilian-verify consent.yilian-proof --trust trust.json --max-age 1h",
+    )
+    made.add_argument("file", metavar="FILE", type=Path, help="the receipt (.yilian-proof) 凭证文件")
+    made.add_argument(
+        "--trust", metavar="FILE", type=Path, help="whom to believe, from `yilian network trust` 信任文件"
+    )
+    made.add_argument("--max-age", metavar="AGE", type=age_of, help="refuse older checkpoints: 90s, 30m, 1h, 7d")
+    made.add_argument("--json", action="store_true", help="print the report as JSON 输出 JSON")
+    made.add_argument("--lang", choices=LANGUAGES, help="language of the report 语言")
+    return made
 
 
 def age_of(text: str) -> int:
@@ -50,22 +67,6 @@ def age_of(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"age {text!r}, expected a number with s, m, h or d: such as 1h")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="yilian-verify",
-        description="Check a receipt of a yilian network offline. 离线校验医链的凭证文件。",
-        epilog="example: yilian-verify consent.yilian-proof --trust trust.json --max-age 1h",
-    )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the receipt (.yilian-proof) 凭证文件")
-    parser.add_argument(
-        "--trust", metavar="FILE", type=Path, help="whom to believe, from `yilian network trust` 信任文件"
-    )
-    parser.add_argument("--max-age", metavar="AGE", type=age_of, help="refuse older checkpoints: 90s, 30m, 1h, 7d")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON 输出 JSON")
-    parser.add_argument("--lang", choices=LANGUAGES, help="language of the report 语言")
-    return parser
 
 
 def _run(options: argparse.Namespace) -> int:
