@@ -61,7 +61,7 @@ class PeerSettings(_Section, frozen=True, kw_only=True):
         str,
         Meta(
             max_length=256,
-            description="Where the sequencer's door is, such as `https://10.0.0.7:8471`; empty = as last announced.",
+            description="Where the sequencer's door is, such as `https://127.0.0.1:8471`; empty = as last announced.",
             extra={"unit": "address"},
         ),
     ] = ""
