@@ -17,6 +17,8 @@ from yilian.ledger.tree import Rows, StateProof, StateTree, proof_of
 
 MAX_BUCKETS: Final = 20_000
 """Buckets kept over all blocks, about 8 MB; a single block is kept whatever its size."""
+MAX_BLOCKS: Final = 2_000
+"""Blocks kept; one of refused operations alone overwrites nothing."""
 
 
 class Overwritten(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +86,7 @@ class Past:
         """Keep what a block overwrote, and drop the oldest where there is no room."""
         self._blocks.append(block)
         self._size += len(block.nodes)
-        while self._size > MAX_BUCKETS and len(self._blocks) > 1:
+        while len(self._blocks) > MAX_BLOCKS or (self._size > MAX_BUCKETS and len(self._blocks) > 1):
             self._size -= len(self._blocks.popleft().nodes)
 
     def since(self, height: int) -> Overwritten | None:

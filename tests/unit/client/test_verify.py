@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -157,6 +158,18 @@ def test_another_encoding_of_the_same_is_refused(
     stand: Stand, receipts: Receipts, bend: Callable[[bytes], bytes]
 ) -> None:
     assert failing(stand, bend(receipts[Kind.STATE])) == "file"
+
+
+def test_two_receipts_spliced_anywhere_are_refused(stand: Stand, receipts: Receipts) -> None:
+    drawn = random.Random(7)
+    files = list(receipts.values())
+    held = []
+    for _ in range(2_000):
+        first, second = drawn.choice(files), drawn.choice(files)
+        at, on = drawn.randrange(1, len(first)), drawn.randrange(1, len(second))
+        spliced = first[:at] + second[on:]
+        held += [spliced] if spliced not in files and checked(stand, spliced).ok else []
+    assert held == []
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 9, bytes(100), b"\x89" + b"\x00" * 8])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.world import Ledger
 from yilian.crypto.suite import sha256
-from yilian.ledger.past import MAX_BUCKETS, Overwritten, Past
+from yilian.ledger.past import MAX_BLOCKS, MAX_BUCKETS, Overwritten, Past
 from yilian.ledger.results import Head
 from yilian.ledger.state import case_key, key_hash
 from yilian.ledger.tree import verify_state
@@ -48,6 +48,14 @@ def test_the_oldest_blocks_go_where_there_is_no_room() -> None:
     past.add(overwritten(4, MAX_BUCKETS + 1))
     assert past.since(3) is None
     assert past.since(4) is not None
+
+
+def test_blocks_that_overwrite_nothing_do_not_pile_up() -> None:
+    past = Past()
+    for height in range(MAX_BLOCKS + 1):
+        past.add(overwritten(height, 0))
+    assert past.since(0) is None
+    assert past.since(1) is not None
 
 
 def overwritten(height: int, buckets: int) -> Overwritten:

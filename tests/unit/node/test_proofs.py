@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import msgspec
@@ -134,6 +135,21 @@ def test_the_state_of_a_checkpoint_is_proven_though_the_chain_goes_on(stand: Sta
     assert (absent.ok, absent.height) == (True, before + 4)
     operation = checked(stand, prover.operation(0))
     assert (operation.ok, operation.height) == (True, before + 8)
+
+
+def test_receipts_made_while_blocks_are_committed_all_hold(stand: Stand) -> None:
+    stand.story.entries(300)
+    following = threading.Thread(target=stand.follow)
+    following.start()
+    failed, heights = [], []
+    while following.is_alive():
+        for data in (stand.prover.state(stand.agreed), stand.prover.absence(stand.missing), stand.prover.operation(3)):
+            report = checked(stand, data)
+            failed += [report.failed] if report.failed else []
+            heights.append(report.height)
+    following.join()
+    assert failed == []
+    assert heights == sorted(heights)
 
 
 def test_a_case_that_goes_on_changing_is_not_proven_half(stand: Stand) -> None:
