@@ -22,6 +22,7 @@ from yilian.cli.steps import (
     short,
     show_cases,
 )
+from yilian.errors import SettingsError, VerificationError
 from yilian.web.kit.text import Language, words
 
 
@@ -162,6 +163,31 @@ def statements(*, state: States = None, limit: Limit = 20, as_: As = "", home: H
         hint(by, f"audit case {short(rows[0]['case_id'])}")
 
 
+@app.command(
+    help=say(
+        "证明本机构某日的清单列入了某条披露事件：给出该行、路径，并与账本上的根核对。",
+        "Show that this institution's statement of a day covers an event: the line and its path, checked against the "
+        "root on the ledger.",
+    )
+    + "\n\nExample: yilian audit covered 2026-05-04 17 --as centre-data-officer --home h"
+)
+def covered(
+    day: Annotated[str, typer.Argument(help=say("日期，如 2026-05-04。", "The day, such as 2026-05-04."))],
+    number: Annotated[int, typer.Argument(min=1, help=say("事件序号。", "Number of the event."))],
+    *,
+    as_: As = "",
+    home: HomeOption = HOME,
+) -> None:
+    """Show a covered event."""
+    by = Who(as_, home)
+    with by.client() as client:
+        shown = client.get(f"/v1/audit/statements/{_day(day)}/{number}")
+        statement = client.case(shown["statement"])["fields"]
+    _check_covered(shown, statement)
+    show(shown if is_json() else {"covered": True} | shown)
+    hint(by, f"audit case {short(shown['pair'])}")
+
+
 _DELIVERY_COLUMNS = (
     ("when", say("时间", "when")),
     ("recipient", say("接收", "recipient")),
@@ -193,6 +219,31 @@ _GAP_COLUMNS = (
     ("missing", say("缺", "missing")),
     ("since", say("自", "since")),
 )
+
+
+def _day(text: str) -> int:
+    from datetime import date
+
+    try:
+        return (date.fromisoformat(text) - date(1970, 1, 1)).days
+    except ValueError:
+        raise SettingsError(f"{text} is no day, expected one such as 2026-05-04: correct it") from None
+
+
+def _check_covered(shown: Json, statement: Json) -> None:
+    from yilian.crypto.merkle import verify_inclusion
+    from yilian.values import case_id, digest
+    from yilian.workflows.audit.statements import statement_leaf
+
+    pair, event = case_id(bytes.fromhex(shown["pair"])), digest(bytes.fromhex(shown["event"]))
+    leaf = statement_leaf(shown["number"], pair, event)
+    path = [bytes.fromhex(one) for one in shown["path"]]
+    root = bytes.fromhex(statement["root"] or "")
+    in_place = statement["count"] == shown["size"] and statement["first"] + shown["index"] == shown["number"]
+    if not in_place or not verify_inclusion(leaf, shown["index"], shown["size"], path, root):
+        raise VerificationError(
+            f"event {shown['number']} is not under the root of statement {shown['statement']}: report the gap"
+        )
 
 
 def _delivery(row: Json, names: dict[str, str]) -> dict[str, Any]:

@@ -23,12 +23,15 @@ from yilian.web.app.upkeep_views import (
     AnchorFileView,
     AnchorsView,
     AnchorView,
+    CoveredView,
     IntegrityAsked,
     IntegrityFindingView,
     IntegrityView,
     SourceView,
 )
+from yilian.workflows.audit.listing import show_covered
 from yilian.workflows.audit.questions import Questions
+from yilian.workflows.audit.statements import statement_id
 from yilian.workflows.catalog.interface import Entry
 from yilian.workflows.consent.model import Use
 from yilian.workflows.consent.transfer import fetch_ciphertext, read_leaves
@@ -87,6 +90,20 @@ class UpkeepApi:
     def start_integrity(self, caller: Caller, asked: IntegrityAsked) -> bytes:
         """Begin, or go on with, the check of the caller's institution; ConflictError where it runs."""
         return self.check_blobs(self._node.host(caller.slug), repair=asked.repair)
+
+    def covered(self, caller: Caller, day: int, number: int) -> CoveredView:
+        """Show that the statement of a day covers an event; NotFoundError where it does not, or was made elsewhere."""
+        host = self._node.host(caller.slug)
+        shown = show_covered(host, day, number)  # type: ignore[arg-type]  # a day is an integer
+        return CoveredView(
+            statement=statement_id(self._node.chain, host.id, day).hex(),  # type: ignore[arg-type]  # as above
+            number=shown.line.number,
+            pair=shown.line.pair.hex(),
+            event=shown.line.event.hex(),
+            index=shown.index,
+            size=shown.size,
+            path=tuple(one.hex() for one in shown.path),
+        )
 
     def check_blobs(self, host: Host, *, repair: bool = False) -> bytes:
         """Begin the check of an institution and give its job id; errors as `start_integrity`."""

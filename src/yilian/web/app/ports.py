@@ -21,7 +21,7 @@ from yilian.ledger.trust import Trust
 from yilian.storage.checkpoints import StoredAlert
 from yilian.storage.port import Index
 from yilian.values import CaseId, EntryId, InstitutionId, KeyId, OpId
-from yilian.web.app.upkeep_views import AnchorFileView, AnchorsView, IntegrityAsked, IntegrityView
+from yilian.web.app.upkeep_views import AnchorFileView, AnchorsView, CoveredView, IntegrityAsked, IntegrityView
 from yilian.web.app.views import (
     AuditAsked,
     AuditView,
@@ -103,6 +103,10 @@ class UpkeepLike(Protocol):
 
     def start_integrity(self, caller: Caller, asked: IntegrityAsked) -> bytes:
         """Begin or go on with the check, and give its job id; ConflictError where it runs."""
+        ...
+
+    def covered(self, caller: Caller, day: int, number: int) -> CoveredView:
+        """Show that a daily statement of the caller's institution covers an event; NotFoundError where it does not."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Routes of what keeps evidence good: outside timestamps of checkpoints, and the check of what is kept sealed."""
+"""Routes of what keeps evidence good: outside timestamps, the check of what is kept sealed, daily statements."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from yilian.ledger.members import Role
 from yilian.web.app.context import Context, Req, once, says
 from yilian.web.app.permits import may
 from yilian.web.app.services import KEEPERS
-from yilian.web.app.upkeep_views import AnchorFileView, AnchorsView, IntegrityAsked, IntegrityView
+from yilian.web.app.upkeep_views import AnchorFileView, AnchorsView, CoveredView, IntegrityAsked, IntegrityView
 from yilian.web.app.views import JobView
 
 MAY_LOOK = (*KEEPERS, Role.AUDITOR, Role.INSPECTOR, Role.SECOND_OFFICER)
 Height = Annotated[int, PathParameter(ge=0, description="Height that the checkpoint is at, or below")]
+StatedDay = Annotated[int, PathParameter(ge=0, le=1_000_000, description="Days since 1970-01-01, at UTC+8")]
+EventNumber = Annotated[int, PathParameter(ge=1, description="Number that the ledger gave the event")]
 Before = Annotated[int | None, QueryParameter(ge=0, description="Only timestamps before this time, milliseconds")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="Rows at most")]
 
@@ -60,4 +62,15 @@ def upkeep_routes(context: Context) -> list[HTTPRouteHandler]:
             status=202,
         )
 
-    return cast("list[HTTPRouteHandler]", [anchors, anchor, integrity, start_integrity])
+    @get(
+        "/v1/audit/statements/{day:int}/{number:int}",
+        tags=["audit"],
+        summary="Show that a statement covers an event",
+        sync_to_thread=True,
+    )
+    def covered(request: Req, day: StatedDay, number: EventNumber) -> CoveredView:
+        """Give a line of this institution's daily statement with its path to the root on the ledger."""
+        may(request.user, *MAY_LOOK)
+        return node.upkeep.covered(request.user, day, number)
+
+    return cast("list[HTTPRouteHandler]", [anchors, anchor, integrity, start_integrity, covered])

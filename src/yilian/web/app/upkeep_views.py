@@ -73,6 +73,23 @@ class IntegrityView(View, frozen=True, kw_only=True):
     findings: tuple[IntegrityFindingView, ...]
 
 
+class CoveredView(View, frozen=True, kw_only=True):
+    """That the daily statement of this institution covers an event: a line of it with its path to the root."""
+
+    statement: Hex32
+    """The case that has count and root."""
+    number: int
+    pair: Hex32
+    """Disclosure pair of the event."""
+    event: Hex32
+    """Commitment of the event."""
+    index: int
+    """Place of the line in the day, from 0."""
+    size: int
+    path: tuple[Hex32, ...]
+    """Hashes beside the path from the line to the root, the lowest first; RFC 6962."""
+
+
 class IntegrityAsked(Asked, frozen=True, kw_only=True):
     """A check to begin, or to go on with."""
 
