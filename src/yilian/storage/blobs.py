@@ -270,7 +270,8 @@ class LocalBlobWriter:
         disk = self._blobs._disk  # noqa: SLF001 - as above
         with disk_errors(f"blob {root.hex()}"):
             disk.sync(descriptor)
-            disk.rename(self._path, target)
+            if not _is_at(target, descriptor):  # an earlier commit may have failed behind this step
+                disk.rename(self._path, target)
             disk.sync_folder(target.parent)
             disk.sync_folder(self._path.parent)
         self.close()
@@ -295,3 +296,10 @@ class LocalBlobWriter:
 
 def _missing(root: bytes) -> NotFoundError:
     return NotFoundError(f"no blob with root {root.hex()} here: fetch it from its custodian")
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

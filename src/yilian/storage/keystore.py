@@ -10,6 +10,7 @@ import hashlib
 import re
 import secrets
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from yilian.crypto.intl import Ed25519Signer
@@ -32,6 +33,7 @@ class FileKeystore:
     Args:
         folder: made for the owner only where it is absent.
         passphrase: at least one byte; from a file or credential outside the home.
+        disk: how bytes reach the device.
 
     Raises:
         SettingsError: the passphrase is empty or another than the keystore's.
@@ -39,13 +41,14 @@ class FileKeystore:
         UnavailableError: the disk failed.
     """
 
-    def __init__(self, folder: Path, passphrase: bytes) -> None:
+    def __init__(self, folder: Path, passphrase: bytes, *, disk: Disk | None = None) -> None:
         if not passphrase:
             raise SettingsError("the passphrase is empty, expected at least one byte: set the passphrase file")
         self._folder = folder
+        self._disk = disk or Disk()
         self._lock = threading.Lock()
         with disk_errors(f"keystore {folder}"):
-            Disk().make_folder(folder)
+            self._disk.make_folder(folder)
         master = self._path(_MASTER)
         if not master.exists():
             if self.names():
@@ -71,7 +74,13 @@ class FileKeystore:
         with self._lock:
             if self._path(name).exists() or name == _MASTER:
                 raise ConflictError(f"keystore {self._folder} has a key {name} already: choose another name")
-            self._store(name, seal_with_key(self._master_key, secret, _AAD + name.encode()))
+            try:
+                self._store(name, seal_with_key(self._master_key, secret, _AAD + name.encode()))
+            except UnavailableError:
+                # the name may be taken already, by a key that nobody was told of
+                with suppress(OSError):
+                    self._disk.remove(self._path(name))
+                raise
 
     def create_signer(self, name: str) -> Signer:
         """Make a fresh Ed25519 key, keep it under a new name, and give it; errors as `create`."""
@@ -110,8 +119,8 @@ class FileKeystore:
         if name == _MASTER or not path.exists():
             raise NotFoundError(f"keystore {self._folder} has no key {name}: nothing to delete")
         with disk_errors(f"key {name}"):
-            path.unlink()
-            Disk().sync_folder(self._folder)
+            self._disk.remove(path)
+            self._disk.sync_folder(self._folder)
 
     def _path(self, name: str) -> Path:
         if not _NAME.match(name):
@@ -120,7 +129,7 @@ class FileKeystore:
 
     def _store(self, name: str, body: bytes) -> None:
         with disk_errors(f"key {name} in {self._folder}"):
-            Disk().store(self._path(name), MAGIC + hashlib.sha256(body).digest() + body)
+            self._disk.store(self._path(name), MAGIC + hashlib.sha256(body).digest() + body)
 
 
 def verify_file(path: Path) -> None:
