@@ -91,8 +91,18 @@ def join(
     home: HomeOption = _HOME,
     key_file: DeviceKey = None,
     key_passphrase_file: KeyPassphrase = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            help=say(
+                "信任文件：从成员的快照开始，按此文件核验，不从创世逐块执行。",
+                "Trust file: begin with a member's snapshot, verified against it, instead of executing every block.",
+            )
+        ),
+    ] = None,
 ) -> None:
     """Join a network."""
+    from yilian.ledger.trust import parse_trust
     from yilian.node import joining, membership
     from yilian.node.home import Home
     from yilian.node.settings import load
@@ -106,7 +116,10 @@ def join(
         signer = load_key(access, home, key=key_file, passphrase_file=key_passphrase_file)
         possession = signer.sign(joining.officer_message(founding.genesis.chain, mine))
     with progress(say("同步", "catching up")) as tell:
-        joined = membership.join(place, load(place.settings_file), content, possession=possession, told=tell)
+        believed = None if trust is None else parse_trust(read_bytes(trust))
+        joined = membership.join(
+            place, load(place.settings_file), content, possession=possession, trust=believed, told=tell
+        )
     show(joined)
     if not is_json():
         note(say("下一步：", "next: ") + f"yilian node start --home {home}")

@@ -120,6 +120,10 @@ class ChainKeeper:
         """Give one block; NotFoundError, VerificationError as `Engine.block`."""
         return parse_block(self._blocks.read(height))
 
+    def first_block(self) -> int:
+        """Give the height of the oldest block that is kept."""
+        return self._blocks.first_height()
+
     def events(self, height: int) -> tuple[Event, ...]:
         """Give what the operations of one block did, in the order of their leaves; errors as `block`."""
         with self._reading:  # who follows the chain asks for the newest block at the same moment

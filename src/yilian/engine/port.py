@@ -128,6 +128,10 @@ class Engine(Protocol):
         """Give the bytes of one block, as its proposer signed them; errors as `block`."""
         ...
 
+    def first_block(self) -> int:
+        """Give the height of the oldest block that is kept: 1, unless older ones were pruned."""
+        ...
+
     def events(self, height: int) -> tuple[Event, ...]:
         """Give what the operations of one block did, in the order of their leaves; errors as `block`."""
         ...

@@ -66,7 +66,7 @@ class State(Protocol):
 
 
 class Blocks(Protocol):
-    """The chain of blocks, append-only; heights start at 1 and have no gap."""
+    """The chain of blocks, append-only; heights have no gap, and start at 1 or where older ones were pruned."""
 
     def append(self, height: int, block: bytes) -> None:
         """Make a block durable; return only after it is.
@@ -88,6 +88,10 @@ class Blocks(Protocol):
 
     def last_height(self) -> int:
         """Give the newest height, 0 where there is no block."""
+        ...
+
+    def first_height(self) -> int:
+        """Give the height of the oldest block that is kept, or would be: 1, unless older ones were pruned."""
         ...
 
     def truncate_after(self, height: int) -> None:

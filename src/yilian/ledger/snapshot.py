@@ -31,7 +31,7 @@ from yilian.ledger.log import TILE, Log, changes_digest
 from yilian.ledger.machine import parameters_root_of
 from yilian.ledger.members import Constitution, Key, Parameters, Role
 from yilian.ledger.results import BlockRecords, Head, app_hash_of
-from yilian.ledger.state import decode_case, decode_register, key_hash
+from yilian.ledger.state import decode_case, decode_register, key_hash, natural_key_of
 from yilian.ledger.tree import Allocate, StateTree
 from yilian.values import CaseId, Digest, Natural, case_id
 
@@ -360,8 +360,7 @@ def _array(items: list[bytes]) -> bytes:
 def _natural_key(row: bytes, number: int) -> bytes:
     """Read the natural key that a row begins with."""
     try:
-        _, start = canonical.split_array(row, 0)
-        return canonical.split_byte_string(row, start)[0]
+        return natural_key_of(row)
     except VerificationError as error:
         raise _refused(f"chunk {number} holds a row without a key ({error})") from error
 

@@ -43,6 +43,12 @@ def key_hash(natural_key: bytes) -> bytes:
     return sha256(natural_key).digest()
 
 
+def natural_key_of(row: bytes) -> bytes:
+    """Read the natural key that a row begins with; VerificationError where it begins with none."""
+    _, start = canonical.split_array(row, 0)
+    return canonical.split_byte_string(row, start)[0]
+
+
 def encode_case(case_type: str, shape: int, found: Found[Any]) -> bytes:
     """Encode a case row; its header by hand, since this is on the path of every operation."""
     header = found.header

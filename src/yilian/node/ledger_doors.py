@@ -55,7 +55,8 @@ Sender = Callable[[Receive, Send], Awaitable[None]]
 
 def is_for_newcomers(path: str) -> bool:
     """Say whether an invited institution that has not joined yet may ask this."""
-    return path.strip("/").removeprefix("peer/") in FOR_NEWCOMERS
+    asked = path.strip("/").removeprefix("peer/")
+    return asked in FOR_NEWCOMERS or asked.startswith("snapshot/")
 
 
 def answer_get(node: Node, what: str, query: bytes) -> bytes | Sender:

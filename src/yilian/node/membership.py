@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable
 
 from yilian.engine.gateway import check
-from yilian.errors import NoGrantError, UnavailableError, VerificationError
+from yilian.errors import NoGrantError, NotFoundError, UnavailableError, VerificationError
 from yilian.ledger.envelope import InvalidTransaction
 from yilian.ledger.members import LIVING, HeldBy
+from yilian.ledger.trust import Trust
+from yilian.node import home as homes
 from yilian.node import joining
-from yilian.node.compose import Node, open_node
+from yilian.node.bootstrap import DoorSnapshots, bootstrap
+from yilian.node.compose import Node, now, open_node
+from yilian.node.genesis import Founding
 from yilian.node.home import Home, Institution, person_key_name
 from yilian.node.host import Host
 from yilian.node.ledger_doors import keep_ca
@@ -27,7 +31,13 @@ Told = Callable[[int], None]
 
 
 def join(
-    home: Home, settings: Settings, invitation_file: bytes, *, possession: bytes = b"", told: Told = lambda *_: None
+    home: Home,
+    settings: Settings,
+    invitation_file: bytes,
+    *,
+    possession: bytes = b"",
+    trust: Trust | None = None,
+    told: Told = lambda *_: None,
 ) -> dict[str, str | int]:
     """Take up an invitation with the one institution of a home that no node runs, and leave the home at its member.
 
@@ -38,6 +48,7 @@ def join(
         settings: of the home.
         invitation_file: what a member handed over.
         possession: by the officer's key over `joining.officer_message`, where the node does not hold it.
+        trust: what is believed of checkpoints, to begin with a member's snapshot instead of the genesis.
         told: called while blocks come.
 
     Raises:
@@ -53,6 +64,8 @@ def join(
             "use the home whose request was voted on"
         )
     joining.take_in(home, founding, invitation.peers)
+    if trust is not None and not home.state.exists():
+        begin_with_snapshot(home, settings, founding, invitation, institution=institution, trust=trust, told=told)
     node = open_node(home, settings)
     try:
         host = node.host(institution.slug)
@@ -73,6 +86,37 @@ def join(
         }
     finally:
         node.close()
+
+
+def begin_with_snapshot(
+    home: Home,
+    settings: Settings,
+    founding: Founding,
+    invitation: joining.Invitation,
+    *,
+    institution: Institution,
+    trust: Trust,
+    told: Told,
+) -> None:
+    """Fill a home's stores from the snapshot of the first member whose door gives one that holds.
+
+    Raises:
+        VerificationError: one was given that does not hold; the home has no stores.
+        UnavailableError: no door gave one.
+    """
+    tls = homes.ensure_leaf(home, institution.slug, home.keystore(institution.slug, home.passphrase(settings)))
+    said = "the invitation names no door"
+    for peer in invitation.peers:
+        if not peer.address:
+            continue
+        try:
+            with DoorSnapshots(peer, tls) as source:
+                bootstrap(home, founding, source, trust, now=now(), progress=lambda done, _total: told(done))
+        except (UnavailableError, NotFoundError, NoGrantError) as error:
+            said = str(error)
+            continue
+        return
+    raise UnavailableError(f"no member gave a snapshot ({said}): try again, or join without --trust from the genesis")
 
 
 def take_up(

@@ -27,7 +27,7 @@ from yilian.errors import (
     YilianError,
 )
 from yilian.ledger.members import LIVING, MemberState
-from yilian.node import ledger_doors, witness_doors
+from yilian.node import bootstrap, ledger_doors, witness_doors
 from yilian.node.compose import Node
 from yilian.node.doors import TLS_NON_MEMBER
 from yilian.node.evidence import check_evidence
@@ -218,6 +218,8 @@ class _Door:
                 return self._blob(self._released(peer, _id(root), scope), scope)
             case ["key"]:
                 return _Reply(body=self._host.gateway.key_id)
+            case ["snapshot", *rest]:
+                return _Reply(body=bootstrap.answer_get(self._node, rest, scope["query_string"]))
             case [what] if what in witness_doors.GET:
                 return _Reply(body=witness_doors.answer_get(self._node, what, scope["query_string"]))
             case _:

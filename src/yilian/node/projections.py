@@ -13,10 +13,14 @@ from typing import Any, Protocol, get_args
 import msgspec
 import structlog
 
+from yilian import canonical
 from yilian.engine.port import Engine, Event
 from yilian.errors import NotFoundError, UnavailableError, YilianError
 from yilian.ledger.cases import Case, Found
+from yilian.ledger.log import Leaf
 from yilian.ledger.registry import Registry
+from yilian.ledger.results import BlockRecords
+from yilian.ledger.state import decode_case, natural_key_of
 from yilian.storage.port import Index
 from yilian.storage.rows import CaseRow, EntryRow, EventRow, Projected
 from yilian.values import InstitutionId
@@ -63,6 +67,7 @@ class Projector:
     def __init__(self, sources: Sources) -> None:
         self._engine = sources.engine
         self._index = sources.index
+        self._registry = sources.registry
         self._kinds = kinds_of(sources.registry)
         self._openers: dict[bytes, bytes] = {}
         self._height = self._index.height()
@@ -157,11 +162,14 @@ class Projector:
 
     def _take_lot(self, after: int, head: int) -> int:
         lot: list[Projected] = []
-        events = 0
+        events, first = 0, self._engine.first_block()
         for height in range(after + 1, head + 1):
-            found = self._engine.events(height)
-            lot.append(self._projected(height, found))
-            events += len(found)
+            if height < first:
+                lot.append(self._projected_from_records(height))
+            else:
+                found = self._engine.events(height)
+                lot.append(self._projected(height, found))
+                events += len(found)
             if events >= LOT_EVENTS or len(lot) >= LOT_BLOCKS:
                 break
         if not lot:
@@ -183,7 +191,23 @@ class Projector:
             height=height, events=tuple(rows), cases=tuple(cases.values()), entries=tuple(entries.values())
         )
 
-    def _case_row(self, word: str, found: Found[Case], event: Event) -> CaseRow:
+    def _projected_from_records(self, height: int) -> Projected:
+        """Take over the cases of a block that was pruned: what its operations wrote is kept, their bytes are not."""
+        cases: dict[bytes, CaseRow] = {}
+        entries: dict[bytes, EntryRow] = {}
+        stored = self._engine.state.leaves(height)
+        for record in canonical.decode_trusted(stored, BlockRecords).records if stored else ():
+            for row in record.rows:
+                found = decode_case(row, self._registry.fields) if natural_key_of(row).startswith(b"case/") else None
+                if found is None:
+                    continue
+                word, case = found
+                cases[case.header.id] = self._case_row(word, case, record.leaf)
+                if isinstance(case.fields, Entry):
+                    entries[case.header.id] = _entry_row(case, case.fields)
+        return Projected(height=height, events=(), cases=tuple(cases.values()), entries=tuple(entries.values()))
+
+    def _case_row(self, word: str, found: Found[Case], event: Event | Leaf) -> CaseRow:
         header, kind = found.header, self._kinds[word]
         fields = _plain(found.fields)
         if header.patient is not None:
@@ -206,7 +230,7 @@ class Projector:
             changed_time=header.changed_time,
         )
 
-    def _opener(self, found: Found[Case], event: Event) -> bytes:
+    def _opener(self, found: Found[Case], event: Event | Leaf) -> bytes:
         """Give who opened a case: who acted when it is first seen, else as it was noted then."""
         case_id = found.header.id
         known = self._openers.get(case_id)

@@ -236,7 +236,8 @@ class Reactors:
         """Go on from the durable cursors."""
         with self._lock:
             for host in self._node.hosts.values():
-                self._enter(host, host.vault.access.cursor(CURSOR))
+                # what a pruned block brought was done before, or concerned an institution that had not joined
+                self._enter(host, max(host.vault.access.cursor(CURSOR), self._node.engine.first_block() - 1))
             cursors = [one.start_height for one in self._institutions]
             self._read = min([self._deadlines.load(), *cursors])
         self._unsubscribe = self._node.engine.subscribe(lambda _: self._wake.set())

@@ -50,6 +50,8 @@ from yilian.workflows.catalog.service import publish_prepared
 from yilian.workflows.governance.interface import institution_id_of, possession_message
 
 JOIN_TIMEOUT_S = 60.0
+PRUNED_TIMEOUT_S = 3600.0
+"""How long the read model may take to read what blocks that were pruned have changed."""
 _LOG = structlog.get_logger("yilian.node")
 
 
@@ -62,6 +64,7 @@ class RunningNode:
         from yilian.node.projections import Projector  # noqa: PLC0415 - as above
         from yilian.node.reactors import Reactors  # noqa: PLC0415 - as above
         from yilian.node.resume import Resume  # noqa: PLC0415 - as above
+        from yilian.node.retention import Retention  # noqa: PLC0415 - as above
         from yilian.node.upkeep import Upkeep  # noqa: PLC0415 - as above
 
         self.node = node
@@ -77,6 +80,7 @@ class RunningNode:
         self.reactors = Reactors(node)
         self.announcer = Announcer(node)
         self.resume = Resume(node)
+        self.retention = Retention(node)
         self._upkeep: Upkeep | None = None
 
     @property
@@ -96,10 +100,13 @@ class RunningNode:
             if membership.is_member(self.node, host):
                 await self._open_door(host)
         await asyncio.to_thread(self.projector.start)
+        if node.engine.first_block() > 1:  # reactors begin where the read model stands
+            await asyncio.to_thread(self.projector.caught_up, node.engine.first_block() - 1, PRUNED_TIMEOUT_S)
         await asyncio.to_thread(node.checkpoints.start)
         await asyncio.to_thread(self.reactors.start)
         self.announcer.start()
         self.resume.start()
+        self.retention.start()
         listener = listen(node.settings.api.host, node.settings.api.port)
         services = NodeApi(node)
         self._upkeep = Upkeep(node, services.upkeep)
@@ -118,6 +125,7 @@ class RunningNode:
         remove(self.node.home.node_file)
         await asyncio.to_thread(self.announcer.stop)
         await asyncio.to_thread(self.resume.stop)
+        await asyncio.to_thread(self.retention.stop)
         doors = [*self._doors.values(), *([self._api] if self._api is not None else [])]
         await asyncio.gather(*(door.close() for door in doors))
         if self._upkeep is not None:

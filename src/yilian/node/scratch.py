@@ -31,6 +31,10 @@ class WindowBlocks(MemoryBlocks):
             raise NotFoundError(f"the snapshot carries blocks from {self._first} on, not {height}: take another")
         return super().read(height - self._first + 1)
 
+    def first_height(self) -> int:
+        """Give the oldest height."""
+        return self._first
+
     def last_height(self) -> int:
         """Give the newest height."""
         return super().last_height() + self._first - 1

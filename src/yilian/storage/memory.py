@@ -119,6 +119,10 @@ class MemoryBlocks:
         """Give the newest height, 0 where there is no block."""
         return len(self._blocks)
 
+    def first_height(self) -> int:
+        """Give the height of the oldest block that is kept: 1."""
+        return 1
+
     def truncate_after(self, height: int) -> None:
         """Drop the blocks above `height`."""
         del self._blocks[height:]

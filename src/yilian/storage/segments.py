@@ -151,6 +151,11 @@ class SegmentBlocks:
         """Give the height of the oldest block that is kept, or would be: 1, unless older ones were pruned."""
         return self._base
 
+    def can_prune_below(self, height: int) -> bool:
+        """Say whether a segment holds only blocks below `height`."""
+        with self._lock:
+            return any(self._base < each.first <= height for each in self._segments)
+
     def prune_below(self, height: int) -> int:
         """Remove the segments that hold only blocks below `height`, durably, and give the oldest height kept.
 
