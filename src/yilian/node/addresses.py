@@ -50,7 +50,7 @@ class Addresses:
             self._peers = {peer.institution: peer for peer in canonical.decode(content, Peers).peers}
 
     def find(self, institution: InstitutionId) -> str:
-        """Give where the door of an institution is, such as `https://10.0.0.7:8471`, "" where unknown."""
+        """Give where the door of an institution is, such as `https://127.0.0.1:8471`, "" where unknown."""
         found = self._peers.get(institution)
         return "" if found is None else found.address
 
