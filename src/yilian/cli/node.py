@@ -131,7 +131,7 @@ def join(
         "Move an institution out of a home that hosts several, into one of its own, to be run as a follower; "
         "the node of the first must not run.",
     )
-    + "\n\nExample: yilian node move township --to h2 --sequencer https://10.0.0.7:8471 --home h"
+    + "\n\nExample: yilian node move township --to h2 --sequencer https://127.0.0.1:8471 --home h"
 )
 def move(
     slug: Annotated[str, typer.Argument(help=say("机构简称。", "Short name of the institution."))],
