@@ -13,7 +13,7 @@ from bench import ceilings, report
 from bench.report import Measurement
 from yilian.engine.tuning import ease_collector
 
-PARTS = ("machine", "growth", "ingest", "http", "exchange", "proofs")
+PARTS = ("machine", "follower", "growth", "ingest", "http", "exchange", "proofs")
 
 
 def measurements(parts: tuple[str, ...]) -> Iterator[Measurement]:

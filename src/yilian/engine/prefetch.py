@@ -140,6 +140,7 @@ class SecondCore:
         self._unpacker = Unpacker(commands)
         self._starts = RESTARTS + 1 if enabled else 0
         self._checker: Checker | None = None
+        self._is_up = False
         self._known: set[bytes] = set()
         self._keys: dict[bytes, bytes] = {}
 
@@ -154,14 +155,14 @@ class SecondCore:
             return
         try:
             if self._checker is None:
-                self._starts -= 1
-                self._checker = Checker(self._commands)
-                self._known.clear()
+                self._start()
+            if self._checker is None or not self._has_come_up(self._checker):
+                return
             self._checker.send(self._keys, received.block.transactions)
             self._known.update(self._keys)
             self._keys = {}
             received.checker = self._checker
-        except OSError as error:
+        except (OSError, EOFError) as error:
             self._lost(error)
 
     def await_verdicts(self, received: Received) -> None:
@@ -202,6 +203,20 @@ class SecondCore:
         if self._checker is not None:
             self.stop()
             self._starts += 1
+
+    def _start(self) -> None:
+        self._starts -= 1
+        self._is_up = False
+        self._known.clear()
+        self._checker = Checker(self._commands)
+        self._checker.send({}, [])
+
+    def _has_come_up(self, checker: Checker) -> bool:
+        """Say whether the child has answered the first, empty request; blocks are not held up until it has."""
+        if not self._is_up and checker.has_replied():
+            checker.receive()
+            self._is_up = True
+        return self._is_up
 
     def _lost(self, error: BaseException) -> None:
         _log.warning("the checking process ended (%s), %d starts are left", error, self._starts)

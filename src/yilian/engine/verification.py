@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
+import select
 import struct
 import subprocess
 import sys
@@ -201,6 +202,10 @@ class Checker:
     def receive(self) -> CheckReply:
         """Wait for the reply to the oldest request."""
         return _REPLY.decode(_read(self._stdout))
+
+    def has_replied(self) -> bool:
+        """Say whether a reply begins to come, where none was read yet."""
+        return bool(select.select([self._stdout], [], [], 0)[0])
 
     def close(self) -> None:
         """End the child."""

@@ -73,7 +73,7 @@ class Machine:
         self.chain = genesis.chain
         self._state = state
         if state.head() is None:
-            self._write_genesis()
+            self._write_genesis(allocate)
         stored = state.head()
         if stored is None:
             raise AssertionError("the genesis was just written")
@@ -317,10 +317,10 @@ class Machine:
         start, stop = self._tree.bucket_range(index)
         return [(key, sha256(row).digest()) for key, row in self._state.scan(start, stop)]
 
-    def _write_genesis(self) -> None:
+    def _write_genesis(self, allocate: Allocate) -> None:
         rows = {key_hash(key): row for key, row in self.genesis.rows()}
         tree = StateTree.build(
-            self.genesis.tree_depth, ((key, sha256(row).digest()) for key, row in sorted(rows.items()))
+            self.genesis.tree_depth, ((key, sha256(row).digest()) for key, row in sorted(rows.items())), allocate
         )
         layer = Layer(self._state, self.registry.fields)
         for register in (self.genesis.parameters, self.genesis.constitution):

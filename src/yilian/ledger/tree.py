@@ -50,6 +50,10 @@ class StateProof(msgspec.Struct, frozen=True, kw_only=True, array_like=True, for
     """From the bucket up, one a level."""
 
 
+_FILLED_AT_ONCE = 1 << 14
+"""Nodes: half a megabyte."""
+
+
 class Flat(Protocol):
     """Bytes of a fixed size that are read and written by slices: a `bytearray`, or memory that an engine brings."""
 
@@ -76,7 +80,9 @@ class StateTree:
             defaults.append(_node(defaults[-1] + defaults[-1]))
         self._levels = [allocate(32 << level) for level in range(depth + 1)]
         for level, flat in enumerate(self._levels):
-            flat[:] = defaults[depth - level] * (1 << level)
+            piece = defaults[depth - level] * min(1 << level, _FILLED_AT_ONCE)
+            for start in range(0, 32 << level, len(piece)):
+                flat[start : start + len(piece)] = piece
 
     @classmethod
     def build(cls, depth: int, rows: Iterable[tuple[bytes, bytes]], allocate: Allocate = bytearray) -> StateTree:

@@ -231,6 +231,7 @@ def _open_engine(
         )
         stack.callback(embedded.close)
         return OpenedEngine(engine=embedded, trust=trust, addresses=addresses, line=None)
+    state.keep_lean()
     identities = [
         Identity(institution=item.id, tls=homes.ensure_leaf(home, item.slug, keystores[item.slug]))
         for item in home.institutions()

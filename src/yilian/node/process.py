@@ -41,6 +41,7 @@ class NodeProcess:
 
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
         self.home = Home(home)
+        self._draining: threading.Thread | None = None
         command = [sys.executable, "-m", "yilian.cli.main", "node", "start", "--home", str(self.home.path), "--json"]
         self._child = subprocess.Popen(  # noqa: S603 - this interpreter, this program
             command,
@@ -103,17 +104,18 @@ class NodeProcess:
                 f"{wrote.decode(errors='replace')[-1000:]}"
             ) from None
         # what it goes on to write is thrown away, so that no full pipe holds it up
-        threading.Thread(target=self._drain, name="node-stderr", daemon=True).start()
+        self._draining = threading.Thread(target=self._drain, name="node-stderr", daemon=True)
+        self._draining.start()
         return ready
 
     def _drain(self) -> None:
-        stream = self._child.stderr
-        try:
-            while stream is not None and stream.read(65_536):
-                pass
-        except (OSError, ValueError):
-            return
+        while self._child.stderr is not None and self._child.stderr.read(65_536):
+            pass
 
     def _close(self) -> None:
-        if self._child.stdout is not None:
-            self._child.stdout.close()
+        """Close the pipes of a child that has ended."""
+        if self._draining is not None:
+            self._draining.join()
+        for stream in (self._child.stdout, self._child.stderr):
+            if stream is not None:
+                stream.close()

@@ -18,11 +18,14 @@ import lmdb
 from yilian.errors import ConflictError, NotFoundError, UnavailableError, VerificationError, YilianError
 from yilian.ledger.ports import Batch
 from yilian.storage.disk import FILE_MODE, Disk, disk_errors
+from yilian.storage.residency import MappedFile
 
 GIB = 1 << 30
 HEAD_KEY = b"head"
 _TILE = struct.Struct(">BQ")
 _HEIGHT = struct.Struct(">Q")
+LEAN_TOUCHES = 64
+"""Reads and writes between two times; each may bring some dozens of pages with it."""
 _GROWTH_WAIT_S = 60.0
 _LOOK_EVERY = 1_000
 """Values between two looks of a long read for a writer that waits."""
@@ -53,6 +56,7 @@ class LmdbState:
     def __init__(self, path: Path, *, map_size: int = 4 * GIB, max_map_size: int = 1024 * GIB) -> None:
         self._path = path
         self._max_map_size = max_map_size
+        self._touched = 0
         self._gate = _Gate()
         with disk_errors(f"state store {path}"):
             Disk().make_folder(path)
@@ -70,7 +74,11 @@ class LmdbState:
         """
         return _ReadOnly(path)
 
+    _lean = False
+    _mapping: MappedFile | None = None
+
     def _open(self, *, map_size: int, readonly: bool) -> None:
+        self._mapping = None
         with self._errors():
             self._environment = lmdb.open(
                 str(self._path),
@@ -108,6 +116,8 @@ class LmdbState:
                         return
                     yield key, row
         finally:
+            if self._lean:
+                self._touch(1)
             self._gate.leave()
 
     def tile(self, level: int, index: int) -> bytes | None:
@@ -189,6 +199,7 @@ class LmdbState:
         """Release files and locks; a second close does nothing."""
         self._gate.alone()
         try:
+            self._lean, self._mapping = False, None
             self._environment.close()
         finally:
             self._gate.open()
@@ -201,7 +212,23 @@ class LmdbState:
         except lmdb.Error as error:
             self._fail(error)
         finally:
+            if self._lean:
+                self._touch(1)
             self._gate.leave()
+
+    def keep_lean(self) -> None:
+        """From now on give pages of the file back every some reads and writes; for machines of little memory."""
+        self._lean = True
+
+    def _touch(self, pages: int) -> None:
+        """Count pages that were read; the caller keeps the map where it is, within the gate or as the writer."""
+        self._touched += pages
+        if self._touched >= LEAN_TOUCHES:
+            self._touched = 0
+            mapping = self._mapping
+            if mapping is None:
+                mapping = self._mapping = MappedFile(self._path / "data.mdb")
+            mapping.release()
 
     def _write(self, batch: Batch) -> None:
         with self._environment.begin(write=True) as transaction:
@@ -213,7 +240,11 @@ class LmdbState:
                     transaction.delete(key, db=self._rows)
                 else:
                     kept.append((key, row))
-            transaction.cursor(self._rows).putmulti(kept)
+            for first in range(0, len(kept), LEAN_TOUCHES):
+                lot = kept[first : first + LEAN_TOUCHES]
+                transaction.cursor(self._rows).putmulti(lot)
+                if self._lean:
+                    self._touch(len(lot))
             tiles = sorted((_TILE.pack(*place), tile) for place, tile in batch.tiles.items())
             transaction.cursor(self._tiles).putmulti(tiles)
             if batch.leaves:
@@ -232,6 +263,7 @@ class LmdbState:
         self._gate.alone()
         try:
             with self._errors():
+                self._mapping = None
                 self._environment.set_mapsize(larger)
         finally:
             self._gate.open()
