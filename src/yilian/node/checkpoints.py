@@ -178,14 +178,13 @@ class Checkpoints:
 
         What it shows of a second history is in the alerts; the member is answered all the same, and sees it too.
         """
-        own = self.newest_seen()
         try:
             self.watch.check(note)
         except MisbehaviourError:
-            return own
+            pass
         except UnavailableError:
             self.rounds.look_at(peer, note)
-        return own
+        return self.newest_seen()
 
     def _check_age(self, line: SignatureLine, kind: SignatureKind, note: Note) -> None:
         made, now = signed_at(line) * 1000, self.node.clock()

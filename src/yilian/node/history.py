@@ -15,12 +15,17 @@ from yilian.ledger.results import BlockRecords
 from yilian.ledger.tiles import LEVELS, encode_bundle
 from yilian.values import Digest
 
+MOST_EMPTY = 1_000
+"""Blocks without a leaf in a row, at most."""
+
 
 class History:
     """Reads an engine's chain; any thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._next: dict[int, int] = {}
+        """Block in which the bundle after the one that was asked for last begins."""
         self._proofs = LogProofs(engine.state.tile)
 
     @property
@@ -57,11 +62,15 @@ class History:
         )
 
     def size_at(self, height: int) -> int:
-        """Give the leaves of the log after a block."""
-        for one in range(height, 0, -1):
+        """Give the leaves of the log after a block; NotFoundError where this node does not hold them."""
+        for one in range(height, max(0, height - MOST_EMPTY), -1):
             found = self._records(one)
             if found is not None:
                 return found.first + len(found.records)
+        if height > MOST_EMPTY:
+            raise NotFoundError(
+                f"the leaves of block {height} are not here: ask a node that has the log from its start"
+            )
         return 0
 
     def root(self, size: int) -> Digest:
@@ -92,13 +101,18 @@ class History:
         first = index * TILE
         if not (first >= 0 and 1 <= width <= TILE and first + width <= self.size):
             raise NotFoundError(f"bundle {index} of width {width} is beyond {self.size} leaves: ask for less")
-        height = self._height_of(first)
+        height = self._next.get(index) or self._height_of(first)
         parts: list[bytes] = []
         while len(parts) < width:
+            if height > self._engine.head().height:
+                raise NotFoundError(
+                    f"the leaves of bundle {index} are not here: ask a node that has the log from its start"
+                )
             found = self._records(height)
             if found is not None:
                 parts += [canonical.encode(record.leaf) for record in found.records[max(0, first - found.first) :]]
             height += 1
+        self._next = {index + 1: height - 1}
         return encode_bundle(parts[:width])
 
     def _height_of(self, leaf: int) -> int:

@@ -16,20 +16,32 @@ from yilian.ledger.trust import FORMAT, Trust, TrustedKey
 from yilian.node.host import Host
 from yilian.storage.port import Index
 from yilian.storage.rows import CaseQuery
-from yilian.values import InstitutionId, PublicKey, institution_id, key_id
+from yilian.values import Digest, InstitutionId, PublicKey, institution_id, key_id
 
 NEEDED = "governance.witnesses"
 REMEMBERED_S = 1.0
 """How long keys are not looked up again."""
 MOST_KEYS = 200
+MOST_ROOTS = 64
+_NEEDED: dict[Digest, int] = {}
+"""k by the root of the parameters: every release asks, and the parameters hardly ever change."""
 
 
 def needed(engine: Engine) -> int:
     """Give k: how many distinct operators besides the sequencer's must have cosigned; 0 where nobody must."""
+    root = engine.head().parameters_root
+    known = _NEEDED.get(root)
+    if known is not None:
+        return known
     try:
-        return engine.directory().number(NEEDED)
+        number = engine.directory().number(NEEDED)
     except KeyError:
-        return 0
+        number = 0
+    if engine.head().parameters_root == root:  # else a block came between: ask anew next time
+        if len(_NEEDED) >= MOST_ROOTS:
+            _NEEDED.clear()
+        _NEEDED[root] = number
+    return number
 
 
 class Signers:

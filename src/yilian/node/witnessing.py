@@ -106,7 +106,7 @@ class Rounds:
                 shown = witness_doors.exchange_notes(self._node, host, other, notes[0])
                 self._accept(shown, self._provers(host, other))
             except (YilianError, OSError) as error:
-                _LOG.info("not exchanged", institution=other.hex(), error=type(error).__name__)
+                _LOG.debug("not exchanged", institution=other.hex(), error=type(error).__name__)
 
     def ask_first(self) -> None:
         """Ask the followers what this sequencer signed, before it signs: it may come back from an old backup."""
@@ -140,7 +140,7 @@ class Rounds:
             except MisbehaviourError as error:
                 _LOG.error("refused to sign", kind=str(error.kind))
             except (YilianError, OSError) as error:
-                _LOG.info("no checkpoint yet", error=type(error).__name__)
+                _LOG.debug("no checkpoint yet", error=type(error).__name__)
             except Exception as error:  # noqa: BLE001 - the outermost loop of a server
                 _LOG.exception("checkpoints broke", error=type(error).__name__)
             self._rest()
