@@ -11,13 +11,29 @@ import pytest
 
 from bench.world import World
 from yilian import canonical
+from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.suite import sha256
 from yilian.engine.embedded import EmbeddedEngine
 from yilian.errors import ConflictError, NotFoundError, VerificationError
+from yilian.ledger.block import parse_block, seal_block
 from yilian.ledger.checkpoint import Checkpoint
+from yilian.ledger.execution import PARAMETER_KEYS
 from yilian.ledger.log import Log, LogProofs
-from yilian.ledger.results import Head
-from yilian.ledger.snapshot import CHUNK_BYTES, Chunk, ChunkKind, Manifest, Restoration, check_head, pack, unpack
+from yilian.ledger.results import BlockRecords, Head, app_hash_of
+from yilian.ledger.snapshot import (
+    CHUNK_BYTES,
+    MAX_MANIFEST,
+    Chunk,
+    ChunkKind,
+    Manifest,
+    Restoration,
+    check_head,
+    pack,
+    parse_manifest,
+    unpack,
+)
+from yilian.ledger.state import key_hash, natural_key_of
+from yilian.ledger.tree import StateTree
 from yilian.node.stores import NewStores
 from yilian.storage.lmdb import LmdbState
 from yilian.storage.segments import SegmentBlocks, find_damage, read_base
@@ -211,6 +227,97 @@ def test_a_lying_snapshot_is_refused(
     with pytest.raises(VerificationError, match=words):
         restore(world, manifest, data.__getitem__, tmp_path / "ledger")
     assert list((tmp_path / "ledger").iterdir()) == []
+
+
+def _relabelled(items: list[bytes], at: int, **changes: object) -> list[bytes]:
+    """Change fields of the first leaf of one block's records."""
+    records = canonical.decode(items[at], BlockRecords)
+    first = records.records[0]
+    leaf = msgspec.structs.replace(first.leaf, **changes)
+    changed = msgspec.structs.replace(
+        records, records=(msgspec.structs.replace(first, leaf=leaf), *records.records[1:])
+    )
+    return [*items[:at], canonical.encode(changed), *items[at + 1 :]]
+
+
+def _merged(items: list[bytes]) -> list[bytes]:
+    """Tell of two blocks as if they were one."""
+    one, two = (canonical.decode(item, BlockRecords) for item in items[:2])
+    both = msgspec.structs.replace(one, records=(*one.records, *two.records))
+    return [canonical.encode(both), *items[2:]]
+
+
+def _signed_by_a_stranger(items: list[bytes]) -> list[bytes]:
+    header, block = parse_block(items[0])
+    return [seal_block(header, block.transactions, Ed25519Signer.generate()), *items[1:]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        pytest.param(
+            ChunkKind.RECORDS,
+            lambda items: _relabelled(items, 2, height=1),
+            "block 1 after block 2",
+            id="height-twice",
+        ),
+        pytest.param(
+            ChunkKind.RECORDS, lambda items: _relabelled(items, 2, height=9), "another leaf 2", id="another-height"
+        ),
+        pytest.param(ChunkKind.RECORDS, _merged, "mixes leaves of two blocks", id="two-blocks-as-one"),
+        pytest.param(ChunkKind.BLOCKS, _signed_by_a_stranger, "not signed by a gateway key", id="signed-by-a-stranger"),
+    ],
+)
+def test_records_and_blocks_that_decode_and_lie_are_refused(
+    world: World,
+    taken: Snapshot,
+    tmp_path: Path,
+    kind: ChunkKind,
+    change: Callable[[list[bytes]], list[bytes]],
+    words: str,
+) -> None:
+    manifest, data = lying(taken, kind, change)
+    with pytest.raises(VerificationError, match=words):
+        restore(world, manifest, data.__getitem__, tmp_path / "ledger")
+
+
+def _of_roots(manifest: Manifest, **roots: bytes) -> Manifest:
+    """Give a manifest of other roots whose app hash fits them."""
+    head = msgspec.structs.replace(manifest.head, **roots)
+    app_hash = app_hash_of(head.log_size, head.log_root, head.state_root, head.parameters_root)
+    return msgspec.structs.replace(manifest, head=msgspec.structs.replace(head, app_hash=app_hash))
+
+
+def test_parameters_that_are_missing_or_others_are_refused(world: World, taken: Snapshot, tmp_path: Path) -> None:
+    wanted = {key_hash(key) for key in PARAMETER_KEYS}
+
+    def kept(items: list[bytes]) -> list[bytes]:
+        return [row for row in items if key_hash(natural_key_of(row)) not in wanted]
+
+    manifest, data = lying(taken, ChunkKind.ROWS, kept)
+    rows = [(key_hash(natural_key_of(row)), sha256(row)) for row in unpack(data[0])]
+    without = _of_roots(msgspec.structs.replace(manifest, rows=len(rows)), state_root=StateTree.build(10, rows).root)
+    with pytest.raises(VerificationError, match="lack parameters"):
+        restore(world, without, data.__getitem__, tmp_path / "ledger")
+    other = _of_roots(taken.manifest, parameters_root=sha256(b"other"))
+    with pytest.raises(VerificationError, match="its parameters have root"):
+        restore(world, other, taken.chunk, tmp_path / "ledger")
+
+
+def test_chunks_and_manifests_of_another_form_are_refused(world: World, taken: Snapshot, tmp_path: Path) -> None:
+    for data in (b"\x80", b"\x81\x01", b"\xa0", b"\x00"):
+        with pytest.raises(VerificationError, match="no array of byte strings"):
+            unpack(data)
+    chunk = Chunk(kind=ChunkKind.ROWS, digest=sha256(b"\xff"), size=1)
+    manifest = msgspec.structs.replace(taken.manifest, chunks=(chunk, *taken.manifest.chunks[1:]))
+    with pytest.raises(VerificationError, match="chunk 0 does not decode"):
+        restore(world, manifest, lambda _: b"\xff", tmp_path / "ledger")
+    with pytest.raises(VerificationError, match="expected at most"):
+        parse_manifest(bytes(MAX_MANIFEST + 1))
+    for chunks in (taken.manifest.chunks[::-1], ()):
+        with pytest.raises(VerificationError, match="not in the order"):
+            parse_manifest(canonical.encode(msgspec.structs.replace(taken.manifest, chunks=chunks)))
+    assert taken.manifest.digest == sha256(taken.manifest_bytes)
 
 
 def test_a_consistent_snapshot_of_another_state_is_refused_by_what_is_trusted(
