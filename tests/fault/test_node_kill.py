@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.conftest import RecordCount
@@ -32,6 +33,7 @@ ROUNDS_SHARE = 3
 """The engine alone is killed as often as `--kill-rounds` says, a whole node a third as often."""
 SEED = 20260403
 THREADS = 4
+ALONE = msgspec.structs.replace(NETWORK, institutions=NETWORK.institutions[:1])
 ENVIRONMENT = os.environ | {
     "YILIAN_API__PORT": "0",
     "YILIAN_PEER__BASE_PORT": "0",
@@ -42,7 +44,7 @@ ENVIRONMENT = os.environ | {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("node") / "home")
-    found_demo(home, SETTINGS, NETWORK, now())
+    found_demo(home, SETTINGS, ALONE, now())
     return home
 
 
