@@ -160,8 +160,8 @@ def _take(node: Node, peer: InstitutionId, transaction: bytes) -> Sender:
     if member is not None and member.state == MemberState.INVITED:
         _check_own(node, peer, transaction)
     future = node.engine.submit(transaction)
-    checkpoints = getattr(node, "checkpoints", None)
-    promise = b"" if checkpoints is None else checkpoints.promise(transaction, node.clock())
+    promises = node.checkpoints is not None and node.line is None
+    promise = node.checkpoints.promise(transaction, node.clock()) if promises else b""
 
     async def send_both(_: Receive, send: Send) -> None:
         await _start(send)
