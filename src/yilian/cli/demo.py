@@ -63,9 +63,11 @@ def demo(
     from yilian.demo.stage import Options
     from yilian.demo.story import play
     from yilian.demo.telling import Teller
+    from yilian.engine.tuning import bound_arenas
 
     if data is not None and not data.exists():
         raise SettingsError(f"nothing lies at {data}, expected a FHIR file, folder or archive: check --data")
+    bound_arenas()
     tell = Teller(output.language())
     _listen_to_signals()
     with ExitStack() as stack:

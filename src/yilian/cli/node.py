@@ -189,7 +189,7 @@ def start(
     """Run the node."""
     import msgspec
 
-    from yilian.engine.tuning import ease_collector
+    from yilian.engine.tuning import bound_arenas, ease_collector
     from yilian.node.home import Home
     from yilian.node.run import RunningNode, run_node
     from yilian.node.settings import load
@@ -212,6 +212,7 @@ def start(
         if not is_json():
             note(say("按 Ctrl-C 停止。", "Ctrl-C stops it."))
 
+    bound_arenas()
     ease_collector()
     run_node(place, settings, on_ready=ready)
 

