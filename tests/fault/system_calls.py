@@ -18,8 +18,9 @@ from pathlib import Path
 
 from tests.fault.faults import Faults, Kind, die
 
-LMDB, SQLITE = "/lmdb/cpython", "/libsqlite3.so"
-"""Parts of the paths of the libraries as they are mapped."""
+LMDB = ("/lmdb/cpython",)
+SQLITE = ("/libsqlite3.so", "/_sqlite3.cpython", "/libpython3", os.path.realpath(sys.executable))
+"""Parts of paths: of files that are mapped, the first is the one with the library in it."""
 # Every call by which either changes a file: its return type, and whether its third argument is a number of bytes.
 _CALLS = {
     "write": (ctypes.c_ssize_t, True),
@@ -38,21 +39,21 @@ _ADDRESSES = {"x86_64": {1, 6, 7}, "aarch64": {257, 1025, 1026}}
 _RELA = struct.Struct("<QQq")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
-_LOAD, _DYNAMIC = 1, 2
+_LOAD, _DYNAMIC, _FIXED = 1, 2, 2
 _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_JMPREL = 2, 5, 6, 7, 8, 23
 
 
-def why_not(library: str) -> str | None:
+def why_not(library: tuple[str, ...]) -> str | None:
     """Say what is missing for failing the calls of a library that is loaded, None where it can be done."""
     if sys.platform != "linux" or platform.machine() not in _ADDRESSES:
         return f"system calls are replaced on Linux, x86-64 or AArch64, this is {sys.platform} {platform.machine()}"
     if _mapped(library) is None:
-        return f"no shared library *{library}* is loaded, it may be a part of the interpreter"
+        return f"none of {', '.join(library)} is loaded"
     return None
 
 
 @contextmanager
-def failing(library: str, faults: Faults) -> Iterator[None]:
+def failing(library: tuple[str, ...], faults: Faults) -> Iterator[None]:
     """Lead the file operations of a library that is loaded through `faults` until the block ends."""
     found = _mapped(library)
     if found is None:
@@ -100,19 +101,22 @@ def _place(name: str, first: int) -> str:
         return ""
 
 
-def _mapped(library: str) -> tuple[Path, int] | None:
-    """Give the file of a loaded library and the address of its first byte."""
+def _mapped(library: tuple[str, ...]) -> tuple[Path, int] | None:
+    """Give the file that holds a loaded library, and the address of its first byte."""
+    starts = {}
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, _, offset, _, _, *path = line.split(maxsplit=5)
-        if path and library in path[0] and int(offset, 16) == 0:
-            return Path(path[0]), int(span.partition("-")[0], 16)
-    return None
+        if path and int(offset, 16) == 0:
+            starts.setdefault(path[0], int(span.partition("-")[0], 16))
+    return next(((Path(path), start) for part in library for path, start in starts.items() if part in path), None)
 
 
 def _slots(path: Path, base: int) -> Iterator[tuple[int, str]]:
     """Give the addresses at which a library keeps where the calls are, with their names."""
     image = path.read_bytes()
     loads, dynamic = _segments(image)
+    if struct.unpack_from("<H", image, 16)[0] == _FIXED:
+        base = 0
 
     def offset(address: int) -> int:
         return next(at + address - start for start, size, at in loads if start <= address < start + size)

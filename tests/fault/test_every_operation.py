@@ -92,7 +92,7 @@ def homes(original: Path, tmp_path: Path) -> Homes:
     return Homes(original, tmp_path)
 
 
-def needs(library: str) -> None:
+def needs(library: tuple[str, ...]) -> None:
     """Skip where the calls of a library cannot be made to fail, and fail in CI."""
     if (reason := why_not(library)) is not None:
         if IN_CI:
