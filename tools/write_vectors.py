@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from yilian import canonical
 from yilian.crypto import cose, merkle
 from yilian.crypto.intl import Ed25519Signer
-from yilian.crypto.suite import SuiteId, tagged_hash
+from yilian.crypto.suite import SuiteId, sha256, tagged_hash
 from yilian.crypto.tags import entry_id, subject_tag
 from yilian.ledger import envelope
 from yilian.ledger.block import BlockHeader, Founder, Genesis, member_id, parse_block, seal_block, transactions_root
@@ -38,6 +38,8 @@ from yilian.ledger.members import (
     Rule,
 )
 from yilian.ledger.registry import Registry
+from yilian.ledger.replay import replay
+from yilian.ledger.snapshot import FORMAT, Chunk, ChunkKind, Manifest, pack
 from yilian.ledger.state import case_key, key_hash
 from yilian.testing import proof_vectors
 from yilian.testing.stores import MemoryState
@@ -243,6 +245,39 @@ def chain_vector() -> dict[str, Any]:
         "consistency": {"old": 2, "size": 3, "path": [node.hex() for node in log.consistency_proof(2, 3)]},
         "present": {**_state_proof(running, case_key(entry)), "row": row.hex() if row else None},
         "absent": _state_proof(running, case_key(case_id(seed("nobody")))),
+    }
+
+
+def snapshot_vector() -> dict[str, Any]:
+    """Give the snapshot of the chain vector's newest block: `spec/files.md`, Snapshot."""
+    state = MemoryState()
+    running = machine(state)
+    blocks = [bytes.fromhex(block["block"]) for block in chain_vector()["blocks"]]
+    for block in blocks:
+        running.commit(replay(running, block))
+    head = running.head
+    rows = [row for _, row in state.scan(b"", None)]
+    parts = (
+        (ChunkKind.ROWS, rows),
+        (ChunkKind.LEAF_HASHES, [state.tile(0, 0) or b""]),
+        (ChunkKind.RECORDS, [state.leaves(height) or b"" for height in range(1, head.height + 1)]),
+        (ChunkKind.BLOCKS, blocks),
+    )
+    packed = [(kind, data) for kind, items in parts for data in pack(items)]
+    manifest = Manifest(
+        version=FORMAT,
+        chain=running.chain,
+        head=head,
+        first_block=1,
+        rows=len(rows),
+        chunks=tuple(Chunk(kind=kind, digest=sha256(data), size=len(data)) for kind, data in packed),
+    )
+    return {
+        "genesis": canonical.encode(running.genesis).hex(),
+        "manifest": canonical.encode(manifest).hex(),
+        "manifest_digest": manifest.digest.hex(),
+        "app_hash": head.app_hash.hex(),
+        "chunks": [{"kind": int(kind), "bytes": data.hex()} for kind, data in packed],
     }
 
 
@@ -480,6 +515,7 @@ def vectors() -> dict[str, dict[str, Any]]:
         "message": message_vector(),
         "proofs": proof_vectors.vector(),
         "statement": statement_vector(),
+        "snapshot": snapshot_vector(),
     }
 
 
