@@ -227,7 +227,7 @@ class Checkpoints:
         if found is not None and found.checkpoint == checkpoint:
             return found
         self._check_own_past()
-        if found is not None:
+        if found is not None and self.watch.is_of_present(found):
             raise self._forked(found)
         self._last = Note(checkpoint, (sign(checkpoint, self.secret(self.signers.sequencer())),))
         return self._last
@@ -251,7 +251,7 @@ class Checkpoints:
     def _check_own_past(self) -> None:
         """Make sure that this sequencer goes on from what it signed: a restored home may be older than that."""
         known = self.store.largest()
-        if known is None:
+        if known is None or not self.watch.is_of_present(known):
             return
         one, head = known.checkpoint, self.history.checkpoint()
         if one.log_size > head.log_size:

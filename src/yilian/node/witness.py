@@ -95,12 +95,19 @@ class Watch:
             return self._history.root(seen.log_size) == seen.log_root
         return any(_holds(prove, seen.log_size, seen.log_root, checkpoint) for prove in provers)
 
-    def _is_about_present(self, encoded: bytes) -> bool:
+    def is_of_present(self, note: Note) -> bool:
+        """Say whether the present sequencer signed a note: what a replaced one signed binds nobody."""
         try:
-            self.check_signed(parse_note(encoded))
+            self.check_signed(note)
         except VerificationError:
             return False
         return True
+
+    def _is_about_present(self, encoded: bytes) -> bool:
+        try:
+            return self.is_of_present(parse_note(encoded))
+        except VerificationError:
+            return False
 
     def _compare_with_seen(self, note: Note) -> None:
         checkpoint = note.checkpoint
@@ -108,15 +115,16 @@ class Watch:
             if known is None or known.checkpoint == checkpoint:
                 continue
             one = known.checkpoint
-            is_same_size = one.log_size == checkpoint.log_size
-            if one.height == checkpoint.height or (
-                is_same_size and (one.log_root, one.app_hash) != (checkpoint.log_root, checkpoint.app_hash)
-            ):
+            is_other = (one.log_root, one.app_hash) != (checkpoint.log_root, checkpoint.app_hash)
+            clashes = one.height == checkpoint.height or (one.log_size == checkpoint.log_size and is_other)
+            if clashes and self.is_of_present(known):
                 raise self._split(known, note)
 
     def _check_growth(self, note: Note) -> None:
         newest = self._store.largest()
         if newest is None or note.checkpoint.log_size >= newest.checkpoint.log_size:
+            return
+        if not self.is_of_present(newest):
             return
         is_truncated = note.checkpoint.height >= newest.checkpoint.height
         raise self._alerts.raise_alert(
@@ -134,7 +142,7 @@ class Watch:
             return False
         if history.root(checkpoint.log_size) != checkpoint.log_root:
             known = self._store.largest()
-            if known is not None and self._is_own(known.checkpoint):
+            if known is not None and self._is_own(known.checkpoint) and self.is_of_present(known):
                 raise self._split(known, note)
             raise self._differs(note, history.checkpoint())
         try:
@@ -159,7 +167,7 @@ class Watch:
     def _prove(self, note: Note, provers: Sequence[Prove], *, is_newest: bool) -> None:
         known = self._store.largest()
         old = self._history.checkpoint()
-        if known is not None and known.checkpoint.log_size > old.log_size:
+        if known is not None and known.checkpoint.log_size > old.log_size and self.is_of_present(known):
             old = known.checkpoint
         if not old.log_size:
             return

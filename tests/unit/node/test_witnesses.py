@@ -11,7 +11,9 @@ import pytest
 
 from tests.unit.node.witness_stand import Seat, Stand
 from yilian.crypto.intl import Ed25519Signer
+from yilian.crypto.merkle import verify_consistency
 from yilian.crypto.suite import sha256
+from yilian.engine.follower import FORK, NOT_THE_SEQUENCER, OTHER_STATE
 from yilian.errors import NotFoundError, UnavailableError, VerificationError
 from yilian.ledger.checkpoint import Note, SignatureKind, cosign, parse_note, verify_line
 from yilian.ledger.trust import believe
@@ -322,6 +324,20 @@ def test_a_block_time_within_half_a_minute_is_right(stand: Stand) -> None:
     assert _kinds(sequencer, sequencer.checkpoints.note(1)) == {"centre": SignatureKind.EXECUTED}
 
 
+def test_what_a_replaced_sequencer_signed_binds_nobody(stand: Stand) -> None:
+    sequencer = stand.sequencer()
+    follower = stand.follower("centre", sequencer)
+    stand.block(sequencer)
+    ahead = msgspec.structs.replace(
+        sequencer.checkpoints.history.checkpoint(), height=9, log_size=9, log_root=sha256(b"nobody else has it")
+    )
+    for seat in (sequencer, follower):
+        seat.checkpoints.store.keep(stand.signed(ahead, stand.party("laboratory").gateway))
+    follower.round()
+    assert (sequencer.alerts(), follower.alerts()) == ([], [])
+    assert _kinds(sequencer, sequencer.checkpoints.note(1)) == {"centre": SignatureKind.EXECUTED}
+
+
 # ------------------------------------------------------------------------------------------------------------ promises
 
 
@@ -466,3 +482,69 @@ def test_a_witness_never_goes_back_and_never_to_another_history(stand: Stand, tm
     with pytest.raises(VerificationError, match="do not extend"):
         again.sign(sequencer.checkpoints.note(3), SignatureKind.LOG, sequencer.clock(), extends=lambda _: False)
     again._store.close()  # noqa: SLF001 - opened by this test
+
+
+# ------------------------------------------------------------------------------------------------- history and alerts
+
+
+def test_a_nodes_past_proves_itself_and_ends_where_its_log_ends(stand: Stand) -> None:
+    sequencer = stand.sequencer()
+    for _ in range(5):
+        stand.block(sequencer)
+    history = sequencer.checkpoints.history
+    older, newest = history.checkpoint(2), history.checkpoint()
+    proof = history.consistency(2, 5)
+    assert verify_consistency(2, 5, proof, older.log_root, newest.log_root)
+    assert (history.consistency(0, 5), history.size_at(3), history.size_at(0)) == ((), 3, 0)
+    assert history.tile(0, 0, 5)[:64] == history.tile(0, 0, 2)
+    refused = [
+        lambda: history.checkpoint(6),
+        lambda: history.checkpoint(0),
+        lambda: history.root(6),
+        lambda: history.consistency(4, 3),
+        lambda: history.tile(0, 0, 6),
+        lambda: history.tile(8, 0, 1),
+        lambda: history.entries(0, 6),
+        lambda: history.entries(1, 1),
+    ]
+    for ask in refused:
+        with pytest.raises(NotFoundError):
+            ask()
+
+
+def test_what_the_follower_engine_finds_becomes_an_alert_with_its_bytes(stand: Stand) -> None:
+    sequencer = stand.sequencer()
+    follower = stand.follower("centre", sequencer)
+    for name in (FORK, OTHER_STATE, NOT_THE_SEQUENCER):
+        follower.checkpoints.take_problem(name, "found", name.encode())
+        follower.checkpoints.take_problem(name, "found", name.encode())
+    alerts = follower.checkpoints.alerts.all()
+    assert [alert.kind for alert in alerts] == ["SPLIT_VIEW", "STATE_DIFFERS", "BLOCK_REFUSED"]
+    assert [alert.first for alert in alerts] == [name.encode() for name in (FORK, OTHER_STATE, NOT_THE_SEQUENCER)]
+
+
+def test_who_waits_for_witnesses_is_told_when_they_do_not_come(strict: Stand) -> None:
+    sequencer = strict.sequencer()
+    strict.block(sequencer)
+    assert not sequencer.checkpoints.wait_covers(1, 0.05)
+    follower = strict.follower("centre", sequencer)
+    with pytest.raises(UnavailableError, match="has seen no checkpoint"):
+        follower.checkpoints.newest_seen()
+    with pytest.raises(NotFoundError, match="ask the sequencer"):
+        follower.checkpoints.note(1)
+    with pytest.raises(NotFoundError, match="gathered by the sequencer"):
+        follower.checkpoints.receive_cosignature(strict.party("laboratory").id, sequencer.checkpoints.newest_seen())
+
+
+def test_the_thread_signs_witnesses_and_shows_by_itself(strict: Stand) -> None:
+    sequencer = strict.sequencer()
+    followers = [strict.follower(name, sequencer) for name in ("centre", "laboratory")]
+    strict.meet(*followers)
+    for seat in (sequencer, *followers):
+        seat.checkpoints.start()
+    strict.block(sequencer)
+    covered = [seat.checkpoints.wait_covers(1, 20) for seat in (sequencer, *followers)]
+    for seat in (sequencer, *followers):
+        seat.checkpoints.rounds.stop()
+    assert covered == [True, True, True]
+    assert [seat.alerts() for seat in (sequencer, *followers)] == [[], [], []]
