@@ -28,7 +28,7 @@ from yilian.node.genesis import load_founding
 from yilian.node.home import Home
 from yilian.node.projections import Projector
 from yilian.node.reactors import CURSOR
-from yilian.node.retention import cut_of, prune, window_start
+from yilian.node.retention import Retention, cut_of, prune, window_start
 from yilian.node.settings import LedgerSettings, Settings
 from yilian.storage.rows import EntryQuery
 from yilian.storage.segments import SegmentBlocks
@@ -219,6 +219,17 @@ def test_a_pruned_home_is_checked_from_its_snapshot_opens_and_proves_old_leaves(
         assert len(LogProofs(node.engine.state.tile).inclusion_proof(0, node.engine.head().log_size)) > 0
         assert node.index.height() == old.height + 1
         assert len(node.index.find_entries(EntryQuery()).items) == BLOCKS + 1
+
+
+@pytest.mark.usefixtures("without_window")
+def test_the_thread_prunes_each_time_it_wakes(home: Path) -> None:
+    _small_segments(home)
+    with opened(home) as node:
+        rounds = iter([False, True])
+        keeping = Retention(node, wait=lambda _event, _seconds: next(rounds))
+        keeping.start()
+        keeping.stop()
+        assert node.engine.first_block() == node.engine.head().height - 1
 
 
 def _small_segments(home: Path) -> None:
