@@ -138,7 +138,7 @@ def move(
     *,
     to: Annotated[Path, typer.Option("--to", help=say("新的主目录。", "The new home."))],
     sequencer: Annotated[
-        str, typer.Option(help=say("排序者的机构间地址。", "Where the sequencer's door is, https://HOST:PORT."))
+        str, typer.Option(help=say("排序者的机构间地址。", "Where the sequencer's door is."))
     ],
     home: HomeOption = _HOME,
 ) -> None:

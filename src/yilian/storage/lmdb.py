@@ -24,7 +24,7 @@ GIB = 1 << 30
 HEAD_KEY = b"head"
 _TILE = struct.Struct(">BQ")
 _HEIGHT = struct.Struct(">Q")
-LEAN_TOUCHES = 64
+LEAN_TOUCHES = 128
 """Reads and writes between two times; each may bring some dozens of pages with it."""
 _GROWTH_WAIT_S = 60.0
 _LOOK_EVERY = 1_000
