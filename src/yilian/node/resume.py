@@ -9,7 +9,6 @@ operator knows that nobody follows: `yilian node start --no-followers`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 
 import structlog
@@ -78,7 +77,7 @@ class Resume:
                 f"restored from a backup, {'; '.join(missing)}: let them answer, or start with --no-followers where "
                 "nobody else has blocks of this chain"
             )
-            _LOG.warning("resume waits", height=engine.head().height, missing=len(missing))
+            _LOG.warning("resume waits", height=engine.head().height, missing=missing)
             self._stopping.wait(AGAIN_S)
 
     def ask(self, engine: EmbeddedEngine) -> list[str]:
@@ -107,39 +106,48 @@ class Resume:
     def _take_from(self, engine: EmbeddedEngine, host: Host, other: InstitutionId) -> None:
         """Take over what a member has beyond this chain.
 
+        How high it stands is what its door says of its blocks: a checkpoint that it has seen may be older than they.
+
         Raises:
             VerificationError: its history is another one than this.
             UnavailableError: it is away, or has newer blocks that it cannot give.
         """
         while not self._stopping.is_set():
+            before = engine.head()
             newest = fetch_note(self._node, host, other).checkpoint
-            head = engine.head()
-            if newest.height == head.height and newest.app_hash != head.app_hash:
+            if newest.height == before.height and newest.app_hash != before.app_hash:
                 raise VerificationError(
-                    f"it has another state at block {head.height}, {newest.app_hash.hex()}: restore a newer backup, "
+                    f"it has another state at block {before.height}, {newest.app_hash.hex()}: restore a newer backup, "
                     "and let the members compare checkpoints"
                 )
-            if newest.height <= head.height:
-                return
-            before = head.height
-            for block in self._blocks(host, other, before):
-                engine.adopt(block)
-                if engine.head().height >= newest.height or self._stopping.is_set():
-                    break
-            if engine.head().height == before:
-                raise UnavailableError(f"it is at block {newest.height} and gave none after {before}: try again later")
-
-    def _blocks(self, host: Host, other: InstitutionId, after: int) -> Iterator[bytes]:
-        client = self._node.peers.client(host, other)
-        path = f"/peer/blocks?after={after}"
-        with transported(other), client.stream("GET", path) as answer:
             try:
-                check_answer(answer, other)
+                theirs = self._adopt_from(engine, host, other)
             except NotFoundError as error:
-                raise UnavailableError(f"it gives no block after {after} ({error}): bootstrap from its snapshot") from (
-                    error
-                )
-            if not answer.headers.get(HEIGHT_HEADER):
+                if newest.height > before.height:
+                    raise UnavailableError(
+                        f"it gives no block after {before.height} ({error}): restore a newer backup, or begin with its "
+                        "snapshot"
+                    ) from error
+                return  # it lies behind this node
+            if theirs <= engine.head().height:
+                return
+            if engine.head().height == before.height:
+                raise UnavailableError(f"it is at block {theirs} and gave none after {before.height}: try again later")
+
+    def _adopt_from(self, engine: EmbeddedEngine, host: Host, other: InstitutionId) -> int:
+        """Take the blocks of one answer over, and give the height at which the other stood; errors as `_take_from`."""
+        client = self._node.peers.client(host, other)
+        path = f"/peer/blocks?after={engine.head().height}"
+        with transported(other), client.stream("GET", path) as answer:
+            check_answer(answer, other)
+            named = answer.headers.get(HEIGHT_HEADER, "")
+            if not (named.isascii() and named.isdigit()):
                 raise UnavailableError("it does not say how high it is: let it update")
+            theirs = int(named)
             with closing(frames(answer.iter_raw())) as blocks:
-                yield from blocks
+                while engine.head().height < theirs and not self._stopping.is_set():
+                    block = next(blocks, b"")
+                    if not block:
+                        break
+                    engine.adopt(block)
+        return theirs

@@ -158,6 +158,7 @@ class RunningNode:
             **anchoring.status_of(self.node),
             "engine": "sequencer" if node_line is None else "follower",
             "sequencer": self.node.engine.sequencer().hex(),
+            "held": getattr(self.node.engine, "held", None) or "",
             "away": (away_of(self.node.engine) or "") if node_line is not None else "",
             "failure": self.node.engine.failure or "",
             "institutions": [

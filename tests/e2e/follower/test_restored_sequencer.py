@@ -71,13 +71,14 @@ def test_a_restored_sequencer_signs_nothing_while_a_member_has_not_answered(apar
     apart.start("h")
     wait(lambda: "--no-followers" in _register(apart, "early")[2])
     code, _, said = _register(apart, "early")
-    height = apart.status("h")["height"]
+    height, held = (apart.status("h")[name] for name in ("height", "held"))
     apart.stop("h")
     confirm_no_followers(Home(apart.folder / "h"))
     apart.start("h")
     registered = _register(apart, "confirmed")
 
     assert (code, "has not been heard" in said) == (7, True)
+    assert "--no-followers" in held
     assert registered[0] == 0
     assert apart.status("h")["height"] == height + 1
 
