@@ -137,9 +137,7 @@ def move(
     slug: Annotated[str, typer.Argument(help=say("机构简称。", "Short name of the institution."))],
     *,
     to: Annotated[Path, typer.Option("--to", help=say("新的主目录。", "The new home."))],
-    sequencer: Annotated[
-        str, typer.Option(help=say("排序者的机构间地址。", "Where the sequencer's door is."))
-    ],
+    sequencer: Annotated[str, typer.Option(help=say("排序者的机构间地址。", "Where the sequencer's door is."))],
     home: HomeOption = _HOME,
 ) -> None:
     """Move an institution to a home of its own."""

@@ -115,9 +115,7 @@ def believe(
                 f"signature line {number} says `log`, expected `executed` under a claim about state"
             )
         if cosigner.kind == SignatureKind.EXECUTED and cosigner.time + CLOCK_TOLERANCE + 999 < checkpoint.time:
-            raise VerificationError(
-                f"signature line {number} is older than the block time: a clock is off, refuse"
-            )
+            raise VerificationError(f"signature line {number} is older than the block time: a clock is off, refuse")
         operators.append(cosigner.key.operator)
         cosigners.append(cosigner)
     if len(cosigners) != trust.needed:
