@@ -16,7 +16,7 @@ from yilian.clinic.screening import RiskClass
 from yilian.crypto.suite import Signer
 from yilian.engine.gateway import Gateway, Signed
 from yilian.engine.port import Engine
-from yilian.errors import ConflictError, NoGrantError, NotFoundError, SettingsError, UnavailableError
+from yilian.errors import ConflictError, NoGrantError, SettingsError, UnavailableError
 from yilian.ledger.block import Genesis, member_id
 from yilian.ledger.claims import SALT_BYTES, Claim, make_claims
 from yilian.ledger.members import Role, is_valid
@@ -33,6 +33,7 @@ from yilian.node.organisations import OrganisationTable
 from yilian.node.paths import import_path
 from yilian.node.registration import get_subject
 from yilian.node.upkeep import UpkeepApi
+from yilian.node.views import fetched_view, verified_copy, wish_of
 from yilian.standards.fhir.findings import Region
 from yilian.storage.port import Index
 from yilian.storage.vault.access import Answer, ApiKey
@@ -68,12 +69,9 @@ from yilian.web.kit.jsonform import to_json
 from yilian.web.kit.keys import is_same
 from yilian.workflows.audit.questions import Questions
 from yilian.workflows.catalog import opening
-from yilian.workflows.catalog.interface import Entry
-from yilian.workflows.consent import receiving
 from yilian.workflows.consent.emergency_model import EmergencyReason
 from yilian.workflows.consent.model import Use
 from yilian.workflows.consent.service import Identity
-from yilian.workflows.referral.model import Urgency
 
 KNOWN_FOR_S = 1.0
 """How long a key once found is not looked up again; a revoked one works no longer than that."""
@@ -232,7 +230,7 @@ class NodeApi:
         """Verify an own record, or a copy delivered here, without giving it out."""
         host = self._host(caller)
         if host.vault.records.find(entry) is None:
-            return _verified_copy(host, entry)
+            return verified_copy(host, entry)
         found = opening.verify_record(host, entry)
         return VerifiedView(
             entry_id=found.entry_id.hex(),
@@ -246,7 +244,10 @@ class NodeApi:
         """Fetch entries under a grant; a key on a device gets the reservation as a draft, the ledger then delivers."""
         host, signer = self._host(caller), self.signer(caller)
         if signer is not None:
-            return _fetched(exchange.fetch(self.node, host, grant, entries=entries, signer=signer, role=caller.role))
+            found = exchange.fetch(self.node, host, grant, entries=entries, signer=signer, role=caller.role)
+            return fetched_view(found)
+                exchange.fetch(self.node, host, grant, entries=entries, signer=signer, role=caller.role)
+            )
         asked = exchange.begin(self.node, host, grant, entries=entries, person=caller.key_id)
         return FetchedView(
             use_id=asked.draft.case_id.hex(),
@@ -369,7 +370,7 @@ class NodeApi:
         except binascii.Error:
             raise SettingsError("paper is no Base64: encode the scan anew") from None
         witnessed = care.Witnessed(paper=paper, content_type=asked.paper_type, witness=signer, role=caller.role)
-        done = care.refer(host, _wish(asked), signer, witnessed)
+        done = care.refer(host, wish_of(asked), signer, witnessed)
         return ReferralView(
             case_id=done.case.hex(),
             consent=done.consent.hex(),
@@ -379,7 +380,7 @@ class NodeApi:
 
     def prepare_request(self, caller: Caller, asked: RequestAsked) -> RequestView:
         """Seal and publish the request of a referral."""
-        made = care.prepare_request(self._host(caller), _wish(asked))
+        made = care.prepare_request(self._host(caller), wish_of(asked))
         return RequestView(
             request=made.request.hex(), records=tuple(one.hex() for one in made.records), deliveries=made.deliveries
         )
@@ -460,46 +461,6 @@ class NodeApi:
 
     def _answered(self, question: str, rows: tuple[msgspec.Struct, ...]) -> AuditView:
         return AuditView(question=question, rows=tuple(to_json(row) for row in rows), height=self.index.height())
-
-
-def _wish(asked: RequestAsked) -> care.Wish:
-    return care.Wish(
-        subject_ref=bytes.fromhex(asked.subject),
-        receiver=institution_id(bytes.fromhex(asked.receiver)),
-        urgency=Urgency(asked.urgency),
-        purpose=asked.purpose,
-        specialty=asked.specialty,
-        records=tuple(case_id(bytes.fromhex(one)) for one in asked.records) or None,
-        deliveries=asked.deliveries,
-        view_days=asked.days,
-        language=asked.language,
-    )
-
-
-def _verified_copy(host: Host, entry: EntryId) -> VerifiedView:
-    content = opening.open_copy(host, entry)
-    found = host.gateway.find(Entry, entry)
-    if found is None:
-        raise NotFoundError(f"there is no entry {entry.hex()} on the ledger: check the id")
-    return VerifiedView(
-        entry_id=entry.hex(),
-        state=found.state,
-        root=found.fields.root.hex(),
-        commitment=found.fields.commitment.hex(),
-        true_size=len(content),
-    )
-
-
-def _fetched(found: receiving.Fetched) -> FetchedView:
-    return FetchedView(
-        use_id=found.use_id.hex(),
-        state=found.state,
-        entries=tuple(one.hex() for one in found.entries),
-        verified=found.verified,
-        disputed=tuple(one.hex() for one in found.disputed),
-        reason=found.reason,
-        seconds=round(found.seconds, 3),
-    )
 
 
 def _now() -> int:
