@@ -246,8 +246,6 @@ class NodeApi:
         if signer is not None:
             found = exchange.fetch(self.node, host, grant, entries=entries, signer=signer, role=caller.role)
             return fetched_view(found)
-                exchange.fetch(self.node, host, grant, entries=entries, signer=signer, role=caller.role)
-            )
         asked = exchange.begin(self.node, host, grant, entries=entries, person=caller.key_id)
         return FetchedView(
             use_id=asked.draft.case_id.hex(),
