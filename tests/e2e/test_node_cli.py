@@ -116,6 +116,13 @@ def test_a_node_starts_answers_and_stops(place: Place) -> None:
     assert not (place.home / "node.json").exists()
 
 
+def test_a_home_that_is_not_there_is_named_as_such(place: Place) -> None:
+    started = place.run("node", "start", "--home", "elsewhere")
+
+    assert started.returncode == 2
+    assert "there is no home" in started.stderr
+
+
 def test_a_newcomer_asks_is_voted_in_joins_and_registers_its_physician(place: Place) -> None:
     with place.node():
         asked = place.json(

@@ -13,6 +13,7 @@ from yilian.errors import SettingsError
 if TYPE_CHECKING:
     from yilian.client.http import Client
     from yilian.crypto.suite import Signer
+    from yilian.node.home import Home
     from yilian.node.network import AccessFile
 
 DEFAULT_HOME = "yilian-home"
@@ -67,8 +68,14 @@ def find_access(name: str, home: Path) -> AccessFile:
     file = next((path for path in candidates if path.is_file()), None)
     if file is None:
         known = sorted(path.stem for path in [*places.clients.glob("*.toml"), *places.people.glob("*.toml")])
-        raise SettingsError(f"there is no access file {name}: give a path, or one of {', '.join(known) or 'none here'}")
+        raise SettingsError(f"there is no access file {name}: {_which(known, places)}")
     return read_access(file)
+
+
+def _which(known: list[str], places: Home) -> str:
+    if known:
+        return f"give a path, or one of {', '.join(known)}"
+    return f"none lies in {places.people} either: copy that folder there, or give a path"
 
 
 def open_client(name: str, home: Path) -> Client:

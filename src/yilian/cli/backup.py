@@ -60,7 +60,7 @@ def backup(
         job = client.post("/v1/backups", asked)
         with progress(say("备份", "backup")) as told:
             done = client.wait_for_job(job["job_id"], lambda figures: told(int(figures.get("done", 0))))
-    _tell(done["progress"])
+    _tell(done["progress"], passphrase_file)
 
 
 def back_up_closed(
@@ -96,7 +96,7 @@ def back_up_closed(
             with_blobs=not without_blobs,
             report=lambda figures: told(int(figures.get("done", 0))),
         )
-    _tell(made.figures())
+    _tell(made.figures(), passphrase_file)
 
 
 def restore_home(
@@ -143,12 +143,12 @@ def passphrase_of(file: Path) -> bytes:
     return content
 
 
-def _tell(figures: dict[str, Any]) -> None:
+def _tell(figures: dict[str, Any], passphrase_file: Path) -> None:
     show(figures)
     note(
         say(
             "下一步：把文件和口令存到别处，并试着恢复：",
             "next: keep file and passphrase elsewhere, and try a restore: ",
         )
-        + f"yilian restore {figures['file']} --home new --verify"
+        + f"yilian restore {figures['file']} --home new --passphrase-file {passphrase_file} --verify"
     )

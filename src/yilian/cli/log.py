@@ -101,7 +101,8 @@ def audit(
             "before": found.before.log_size if found.before is not None else None,
             "signed": believed is not None,
             "witnesses": [one.key.institution for one in believed.cosigners] if believed is not None else [],
-        }
+        },
+        named={"root": say("日志根", "root"), "signed": say("签名已核对", "signed")},
     )
     if believed is None:
         note(say("未给信任文件：签名没有核对。", "No trust file was given: no signature was checked."))

@@ -129,7 +129,7 @@ def invite(
     proposal = answer["case_id"]
     show({"proposal": proposal, "institution": asked.owner.hex(), "invitation": str(file)})
     said = say("下一步：每个成员的管理员 ", "next: every member's officer runs ")
-    _next(f"{said}yilian network vote {proposal[:SHORT]} --as OFFICER")
+    _next(f"{said}yilian network vote {proposal[:SHORT]} --choice yes --as OFFICER")
 
 
 @app.command(
@@ -228,7 +228,8 @@ def members(*, home: HomeOption = _HOME) -> None:
         ("address", say("机构间地址", "address")),
         ("id", say("编号", "id")),
     ]
-    rows = NodeControl(Home(home)).status()["institutions"]
+    status = NodeControl(Home(home)).status()
+    rows = [*status["institutions"], *status["elsewhere"]]
     if not is_json():
         rows = [
             row | {"kind": coded(row["kind"]), "state": coded(row["state"]), "id": row["id"][:SHORT]} for row in rows
@@ -313,7 +314,11 @@ def vote(
 
     if choice not in tuple(Choice):
         raise SettingsError(f"{choice} is no choice: use yes, no or abstain")
-    show(_act(_Who(as_, home, key_file, key_passphrase_file), ProposalVote(choice=Choice(choice)), proposal))
+    answer = _act(_Who(as_, home, key_file, key_passphrase_file), ProposalVote(choice=Choice(choice)), proposal)
+    show(answer)
+    if answer["state"] == "approved":
+        said = say("已通过。延迟期满后：", "approved; once its delay is over: ")
+        _next(f"{said}yilian network apply {answer['case_id'][:SHORT]} --as OFFICER")
 
 
 @app.command(

@@ -69,11 +69,12 @@ def init(
             "id": institution.id.hex(),
             "ca_fingerprint": institution.ca_fingerprint,
             "request": str(file),
-        }
+        },
+        named={"request": say("请求文件", "request")},
     )
     note(
         say("下一步：把请求文件交给任一成员：", "next: give the request file to any member, who runs ")
-        + f"yilian network invite --request {file}"
+        + f"yilian network invite --request {file} --as OFFICER"
     )
 
 
@@ -246,8 +247,11 @@ def status(*, home: HomeOption = _HOME) -> None:
     if is_json():
         show(answer)
         return
-    institutions = answer.pop("institutions")
-    show(answer | {"time": moment(answer["time"]), "operators": coded(answer["operators"])})
+    institutions, elsewhere = answer.pop("institutions"), answer.pop("elsewhere")
+    names = {item["id"]: item["name"] for item in [*institutions, *elsewhere]}
+    answer["sequencer"] = names.get(answer["sequencer"], answer["sequencer"])
+    spoken = {name: coded(answer[name]) for name in ("operators", "engine")}
+    show(answer | spoken | {"time": moment(answer["time"])})
     for item in institutions:
         item["state"] = coded(item["state"])
     columns = [

@@ -77,16 +77,17 @@ def say(zh: str, en: str) -> str:
     return zh if _STATE.language == "zh" else en
 
 
-def show(data: Mapping[str, Any], text: str | None = None) -> None:
-    """Print one result: its JSON, or `text`, or where there is none a line each field."""
+def show(data: Mapping[str, Any], text: str | None = None, *, named: Mapping[str, str] | None = None) -> None:
+    """Print one result: its JSON, or `text`, or where there is none a line each field; `named` calls some otherwise."""
     if _STATE.is_json:
         typer.echo(_json(data))
     elif text is not None:
         typer.echo(text)
     else:
-        named = [(field(name, _STATE.language), value) for name, value in data.items()]
-        width = max((_width(name) for name, _ in named), default=0)
-        for name, value in named:
+        titles = named or {}
+        lines = [(titles.get(name) or field(name, _STATE.language), value) for name, value in data.items()]
+        width = max((_width(name) for name, _ in lines), default=0)
+        for name, value in lines:
             typer.echo(f"{name}{' ' * (width - _width(name))}  {_cell(value)}".rstrip())
 
 

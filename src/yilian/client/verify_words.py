@@ -58,10 +58,27 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "patient_key": ("患者以本人密钥作主", "the patient's own key speaks"),
     "patient_home": ("由机构代表患者", "an institution speaks for the patient"),
     "absent": ("当前状态中不存在", "nothing stands in the current state under"),
+    "no_case": ("账上没有案件", "there is no case"),
+    "case": ("案件", "case"),
+    "height": ("高度", "height"),
+    "version": ("版本", "version"),
+    "EXECUTED": ("已自行逐块执行", "executed every block itself"),
+    "LOG": ("只见证日志只增不改", "has seen the log only"),
     "claim": ("声明", "claim"),
     "delivery": ("第{first}至{last}次交付，共允许{allowed}次", "delivery {first} to {last} of {allowed} allowed"),
     "checkpoint": ("截至高度 {height}，{time}", "as of height {height}, {time}"),
 }
+
+
+_HELD: Mapping[str, tuple[str, str]] = {
+    "node": ("节点", "node"),
+    "device": ("本人设备", "device"),
+    "hardware": ("密码硬件", "hardware"),
+}
+"""Where a key lies; another word stays as it is."""
+_CASE: Final = b"case/".hex()
+_CLOCK: Final = range(10**12, 4 * 10**12)
+"""Milliseconds of 2001 to 2096: a whole number of this size in a row is told as a time too."""
 
 
 class Words:
@@ -90,7 +107,9 @@ class Words:
         for row in report.rows:
             lines += self._row(row)
         if report.absent:
-            lines.append(f"{self._word('absent')} {report.absent}")
+            is_case = report.absent.startswith(_CASE) and len(report.absent) == len(_CASE) + 64
+            shown = report.absent.removeprefix(_CASE) if is_case else report.absent
+            lines.append(f"{self._word('no_case' if is_case else 'absent')} {shown}")
         if report.claim is not None:
             lines.append(f"{self._word('claim')} {report.claim[0]}: {report.claim[1]}")
         if report.delivery is not None:
@@ -107,20 +126,21 @@ class Words:
         return line
 
     def _holder(self, what: str, holder: Holder) -> str:
-        said = f", {holder.kind}, {_time(holder.time)}" if holder.kind else ""
+        said = f", {self._word(holder.kind)}, {_time(holder.time)}" if holder.kind else ""
         return (
             f"{self._word(what)} {holder.institution}, {self._word('operator')} {holder.operator}, "
-            f"{self._word('held')} {holder.held_by}{said}"
+            f"{self._word('held')} {self._held(holder.held_by)}{said}"
         )
 
     def _operation(self, one: OperationShown) -> list[str]:
         result = self._word("done")
         if one.result:
             result = f"{self._word('refused')} " + ", ".join(f"{workflow} {number}" for workflow, number in one.result)
-        where = f"{one.case_id}, {one.height}, {_time(one.time)}"
+        where = f"{self._word('case')} {one.case_id}, {self._word('height')} {one.height}, {_time(one.time)}"
         lines = [f"{one.command} {one.op_id}: {result}; {where}; {self._word(one.mode)}"]
         for signer in one.signers:
-            said = f"  {self._word('signed')} {signer.role} {signer.key_id}, {self._word('held')} {signer.held_by}"
+            held = f"{self._word('held')} {self._held(signer.held_by)}"
+            said = f"  {self._word('signed')} {signer.role} {signer.key_id}, {held}"
             if signer.institution:
                 said += f", {signer.institution}, {self._word('operator')} {signer.operator}"
             if signer.state not in {"", "active"}:
@@ -136,7 +156,8 @@ class Words:
         flags = f" [{', '.join(row.flags)}]" if row.flags else ""
         line = f"{self._word('row')}: {row.word} {row.case_id or row.natural_key} {row.state}{flags}"
         if row.version:
-            line += f", v{row.version}, {row.changed_height}, {_time(row.changed_time)}"
+            line += f", {self._word('version')} {row.version}, {self._word('height')} {row.changed_height}"
+            line += f", {_time(row.changed_time)}"
         if row.patient:
             home = row.patient.removeprefix("home ")
             spoken = self._word("patient_key") if row.patient == "key" else f"{self._word('patient_home')} {home}"
@@ -145,6 +166,9 @@ class Words:
 
     def _delivery(self, delivery: Delivery) -> str:
         return self._word("delivery").format(first=delivery.first, last=delivery.last, allowed=delivery.allowed)
+
+    def _held(self, where: str) -> str:
+        return _HELD[where][self._column] if where in _HELD else where
 
     def _word(self, name: str) -> str:
         return _WORDS[name][self._column]
@@ -163,6 +187,8 @@ def _safe(text: str) -> str:
 def _short(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_short(part) for part in value) + "]"
+    if isinstance(value, int) and not isinstance(value, bool) and value in _CLOCK:
+        return f"{value} ({_time(value)})"
     return "-" if value is None else str(value)
 
 

@@ -172,7 +172,9 @@ def read_node_file(home: Home) -> NodeFile:
     try:
         return msgspec.json.decode(home.node_file.read_bytes(), type=NodeFile)
     except (OSError, msgspec.DecodeError) as error:
-        raise UnavailableError(f"no node runs in {home.path}: start it with `yilian node start --home …`") from error
+        raise UnavailableError(
+            f"no node runs in {home.path}: start it with `yilian node start --home {home.path}`"
+        ) from error
 
 
 def _problem(error: YilianError) -> dict[str, Any]:

@@ -150,7 +150,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UnavailableError(
-            f"port {port} of {host}: {error.strerror}, expected a free one: stop what uses it, or set another port"
+            f"port {port} of {host}: {error.strerror}, expected a free one: stop what uses it, or "
+            "set another (`node start --port … --base-port …`, or api.port and peer.base_port in node.toml)"
         ) from error
     return listener
 

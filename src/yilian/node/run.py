@@ -22,7 +22,7 @@ from yilian import canonical
 from yilian.client.devicekey import load_device_key
 from yilian.crypto.suite import Signer, SuiteId, key_id_of
 from yilian.errors import ConflictError, SettingsError
-from yilian.ledger.members import Constitution, HeldBy
+from yilian.ledger.members import Constitution, HeldBy, Roster
 from yilian.node import anchoring, joining, logs, membership, network
 from yilian.node.addresses import Peers as DoorList
 from yilian.node.announcing import Announcer, away_of
@@ -172,7 +172,25 @@ class RunningNode:
                 }
                 for host in self.node.hosts.values()
             ],
+            "elsewhere": self._elsewhere(),
         }
+
+    def _elsewhere(self) -> list[Body]:
+        """List the members that other nodes hold, in the shape of those here; a short name is known here only."""
+        roster, directory = self.node.engine.reads().register(Roster), self.node.engine.directory()
+        found = ((one, directory.member(one)) for one in (roster.members if roster is not None else ()))
+        return [
+            {
+                "slug": "",
+                "name": member.fields.name,
+                "id": one.hex(),
+                "kind": str(member.fields.kind),
+                "state": str(member.state),
+                "address": "",
+            }
+            for one, member in found
+            if member is not None and self.node.host_of(one) is None
+        ]
 
     def join(self, body: Body) -> Body:
         """Take up an invitation for an institution of this home, and open its door.
@@ -332,9 +350,14 @@ def run_node(
     `on_ready` is called once, on a thread of its own, when everything is open; what it raises stops the node.
 
     Raises:
+        SettingsError: there is no such home.
         UnavailableError: a port is taken, or a disk fails.
         what `open_node` raises.
     """
+    if not home.path.is_dir():
+        raise SettingsError(
+            f"there is no home {home.path}, expected one that was founded, joined or restored: name it with --home"
+        )
     logs.configure(home.log_file, settings.log.level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(home, settings, on_ready, stop or threading.Event()))

@@ -71,6 +71,22 @@ def test_a_file_that_holds_ends_with_0(folder: Path, kind: Kind, capsys: pytest.
     assert "operator" in said
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_heights_cases_and_where_keys_lie_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], language: str
+) -> None:
+    said = {}
+    for kind in (Kind.STATE, Kind.ABSENCE, Kind.OPERATION):
+        within([str(folder / f"{kind}.yilian-proof"), "--trust", str(folder / "trust.json"), "--lang", language])
+        said[kind] = capsys.readouterr().out.splitlines()
+    row = next(line for line in said[Kind.STATE] if line.startswith(("current state", "当前状态")))
+    absent = next(line for line in said[Kind.ABSENCE] if line.startswith(("there is no case", "账上没有案件")))
+    signed = next(line for line in said[Kind.OPERATION] if line.startswith(("  signed by", "  签名者")))
+    assert (", height " if language == "en" else ", 高度 ") in row
+    assert len(absent.rsplit(" ", 1)[1]) == 64
+    assert ("key held by node" if language == "en" else "密钥存于 节点") in signed
+
+
 def test_a_file_that_does_not_hold_ends_with_5_and_names_the_step(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
