@@ -59,7 +59,7 @@ def is_for_newcomers(path: str) -> bool:
     return asked in FOR_NEWCOMERS or asked.startswith("snapshot/")
 
 
-def answer_get(node: Node, what: str, query: bytes) -> bytes | Sender:
+def answer_get(node: Node, peer: InstitutionId, what: str, query: bytes) -> bytes | Sender:
     """Answer a GET of a member or newcomer."""
     match what:
         case "genesis":
@@ -67,7 +67,7 @@ def answer_get(node: Node, what: str, query: bytes) -> bytes | Sender:
         case "addresses":
             return canonical.encode(Peers(peers=doors_of(node)))
         case _:
-            return _Blocks(node, _after(query)).send
+            return _Blocks(node, peer, _after(query)).send
 
 
 def answer_post(node: Node, peer: InstitutionId, what: str, body: bytes) -> bytes | Sender:
@@ -109,7 +109,7 @@ def _after(query: bytes) -> int:
 class _Blocks:
     """The stream of blocks after a height."""
 
-    def __init__(self, node: Node, after: int) -> None:
+    def __init__(self, node: Node, peer: InstitutionId, after: int) -> None:
         head = node.engine.head().height
         if after > head:
             raise NotFoundError(
@@ -117,11 +117,11 @@ class _Blocks:
             )
         if after < head:
             node.engine.encoded_block(after + 1)  # NotFoundError, before the answer begins, where it was pruned
-        self._node = node
+        self._node, self._peer = node, peer
         self._height, self._head = after, head
 
     async def send(self, receive: Receive, send: Send) -> None:
-        """Send blocks until none came for some seconds, the peer leaves or the node stops."""
+        """Send blocks until none came for some seconds, the peer leaves or may no longer ask, or the node stops."""
         loop, moved = asyncio.get_running_loop(), asyncio.Event()
         unsubscribe = self._node.engine.subscribe(lambda _: _wake(loop, moved))
         gone = asyncio.ensure_future(_until_gone(receive))
@@ -130,9 +130,13 @@ class _Blocks:
             deadline = time.monotonic() + LONG_POLL_S
             while not self._node.stopping.is_set() and not gone.done():
                 moved.clear()
+                may_go_on = self._may_go_on()
                 frames = await asyncio.to_thread(self._read)
                 if frames:
                     await send({"type": "http.response.body", "body": frames, "more_body": True})
+                if not may_go_on:
+                    break  # with the block that says so
+                if frames:
                     deadline = time.monotonic() + LONG_POLL_S
                     continue
                 left = deadline - time.monotonic()
@@ -144,6 +148,10 @@ class _Blocks:
         finally:
             unsubscribe()
             gone.cancel()
+
+    def _may_go_on(self) -> bool:
+        member = self._node.engine.directory().member(self._peer)
+        return member is not None and member.state in {*LIVING, MemberState.INVITED}
 
     def _read(self) -> bytes:
         engine = self._node.engine

@@ -211,7 +211,7 @@ class _Door:
     def _get(self, parts: list[str], peer: InstitutionId, scope: Scope) -> _Answer:
         match parts:
             case [what] if what in ledger_doors.GET:
-                return _of_ledger(ledger_doors.answer_get(self._node, what, scope["query_string"]))
+                return _of_ledger(ledger_doors.answer_get(self._node, peer, what, scope["query_string"]))
             case ["blobs", root, "leaves"]:
                 return self._leaf_hashes(self._released(peer, _id(root), scope))
             case ["blobs", root]:
