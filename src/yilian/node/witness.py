@@ -181,7 +181,8 @@ class Watch:
                 missing += 1
             except UnavailableError:
                 continue
-        if failed and known is not None:
+        # a proof is signed by nobody: while one of those asked is out of reach, a bad one of another accuses no one
+        if failed and known is not None and failed + missing == len(provers):
             raise self._split(known, note)
         if missing and is_newest:
             raise self._alerts.raise_alert(

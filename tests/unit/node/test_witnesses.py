@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tests.unit.node.witness_stand import Seat, Stand
+from yilian import canonical
 from yilian.crypto.intl import Ed25519Signer
 from yilian.crypto.merkle import verify_consistency
 from yilian.crypto.suite import sha256
@@ -213,6 +214,28 @@ def test_a_witness_that_saw_two_histories_signs_nothing_more(stand: Stand) -> No
     left.round()
     assert one.checkpoints.note(2).lines[1:] == ()
     assert left.checkpoints.store.seen(left.party.id) is not None
+
+
+def test_a_members_bad_proof_accuses_no_sequencer_that_is_out_of_reach(stand: Stand) -> None:
+    sequencer = stand.sequencer()
+    left, right = stand.follower("centre", sequencer), stand.follower("laboratory", sequencer)
+    stand.meet(left, right)
+    stand.block(sequencer)
+    left.round()
+    assert left.line is not None
+    left.line.is_up = False
+    del left.lines[sequencer.party.id]
+    stand.block(sequencer)
+    right.round()
+    right.told["consistency"] = canonical.encode([[sha256(b"no node of the tree")]])
+
+    left.checkpoints.receive_note(right.party.id, right.checkpoints.newest_seen())
+    left.checkpoints.rounds._look_at_shown()  # noqa: SLF001 - what its thread does next
+
+    assert (left.alerts(), left.checkpoints.watch.halted()) == ([], False)
+    left.lines[sequencer.party.id] = sequencer
+    left.checkpoints.rounds._look_at_shown()  # noqa: SLF001 - as above
+    assert left.alerts() == []
 
 
 def test_a_second_note_of_one_height_is_a_split_view_for_the_sequencer_too(stand: Stand) -> None:
