@@ -154,6 +154,8 @@ def _check_case(checking: Checking, receipt: Receipt) -> None:
 
 def _check_exchange(checking: Checking, receipt: Receipt, checkpoint: Checkpoint) -> Delivery:
     use_id = receipt.subject.removeprefix(b"case/")
+    if len(use_id) == len(receipt.subject):
+        raise VerificationError("the subject is no natural key of a case: refuse the file")
     use = _named(checking, use_id, "use")
     grant = _named(checking, use["grant"], "grant")
     disclosure_id = tagged_hash(DISCLOSURE_TAG, checkpoint.chain, use_id)

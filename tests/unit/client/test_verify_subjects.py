@@ -45,6 +45,13 @@ def test_a_state_of_another_form_is_refused(
     assert failing(stand, edited(receipts[Kind.STATE], changed)) == step
 
 
+def test_an_exchange_names_its_use_by_the_natural_key_alone(stand: Stand, receipts: Receipts) -> None:
+    def shortened(receipt: Receipt) -> Receipt:
+        return replace(receipt, subject=receipt.subject.removeprefix(b"case/"))
+
+    assert failing(stand, edited(receipts[Kind.EXCHANGE], shortened)) == "exchange"
+
+
 def test_rows_out_of_order_or_twice_are_refused(stand: Stand, receipts: Receipts) -> None:
     def reversed_rows(receipt: Receipt) -> Receipt:
         return replace(receipt, state=replace(receipt.state, present=receipt.state.present[::-1]))
