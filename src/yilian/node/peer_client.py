@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,8 @@ CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 3.0
 """Shorter than the door keeps an idle connection, so that none is used while it closes."""
 MAX_LEAVES = 64 << 20
+WHOLE_WITHIN_S, SLOWEST = 30.0, 64 << 10
+"""How long a whole answer may take: seconds, and bytes a second beyond."""
 _TRIES = 2
 
 
@@ -197,11 +200,17 @@ class PeerClient:
         raise AssertionError("the last attempt returns or raises")
 
 
-def read_body(answer: httpx.Response, most: int) -> bytes:
-    """Read an answer; VerificationError where it is longer than `most` bytes."""
+def read_body(answer: httpx.Response, most: int, *, within_s: float = WHOLE_WITHIN_S) -> bytes:
+    """Read an answer; VerificationError where it is longer than `most` bytes, UnavailableError where it only trickles.
+
+    `within_s`, and a second more for each `SLOWEST` bytes of `most`: the time until which all of it must be here.
+    """
     body = bytearray()
+    until = time.monotonic() + within_s + most // SLOWEST
     for piece in answer.iter_raw():
         body += piece
+        if time.monotonic() > until:
+            raise UnavailableError(f"an answer trickles, {len(body)} bytes came: ask again later")
         if len(body) > most:
             raise VerificationError(f"an answer of more than {most} bytes came: refuse it")
     return bytes(body)
