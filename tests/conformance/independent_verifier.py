@@ -291,6 +291,7 @@ class Check:
 
     def exchange(self) -> None:
         """Step 14 of an exchange."""
+        must(self.subject.startswith(b"case/"))
         use_id = self.subject.removeprefix(b"case/")
         _, use = self.case(use_id, "use")
         _, grant = self.case(use[0], "grant")
