@@ -82,7 +82,7 @@ def audit(folder: Path, *, seen: Path, trust: Trust | None = None) -> Audited:
         raise AuditError(
             Finding.WRONG_ROOT,
             f"the leaves have root {roots.whole.hex()}, the checkpoint says {note.checkpoint.log_root.hex()}: "
-            "export again from another member",
+            "export anew into an empty folder, from another member",
         )
     temporary = seen.with_name(f"{seen.name}.tmp")
     temporary.write_bytes(note.encode())
@@ -142,7 +142,7 @@ def _recompute(folder: Path, checkpoint: Checkpoint, size_before: int) -> _Roots
                 raise AuditError(
                     Finding.WRONG_LEAF,
                     f"leaf {builder.size} is of block {leaf.height} at {leaf.time}, after block {last_height} at "
-                    f"{last_time}: export again from another member",
+                    f"{last_time}: export anew into an empty folder, from another member",
                 )
             last_height, last_time = leaf.height, leaf.time
             hashed = leaf_hash(raw)
@@ -173,7 +173,8 @@ def _compare(folder: Path, tile: Tile, expected: bytes) -> None:
     found = _read(folder, tile, len(expected) + 1)
     if found != expected:
         raise AuditError(
-            Finding.WRONG_TILE, f"tile {tile.path} is not what the leaves give: export again from another member"
+            Finding.WRONG_TILE,
+            f"tile {tile.path} is not what the leaves give: export anew into an empty folder, from another member",
         )
 
 
