@@ -69,13 +69,16 @@ class Believed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_trust(data: bytes) -> Trust:
-    """Decode a trust file; VerificationError where it is none."""
+    """Decode a trust file; VerificationError where it is none, or says something twice (readers differ in that)."""
     try:
-        return msgspec.json.decode(data, type=Trust)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        trust = msgspec.json.decode(data, type=Trust)
+        if len(msgspec.json.format(data, indent=-1)) != len(msgspec.json.encode(msgspec.json.decode(data))):
+            raise ValueError("a name stands twice, or a character is escaped without need")
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise VerificationError(
-            f"{len(data)} bytes are no trust file ({error}): write one with `network trust`"
+            f"{len(data)} bytes are no trust file ({error}): write one with `yilian network trust`"
         ) from None
+    return trust
 
 
 def believe(

@@ -215,6 +215,12 @@ def test_a_trust_file_of_another_shape_is_refused(data: bytes) -> None:
         parse_trust(data)
 
 
+def test_a_trust_file_that_says_something_twice_is_refused() -> None:
+    twice = _changed({}).replace(b'"needed":', b'"needed":0,"needed":', 1)
+    with pytest.raises(VerificationError, match="a name stands twice"):
+        parse_trust(twice)
+
+
 def test_no_flipped_byte_of_a_trust_file_raises_anything_else() -> None:
     whole = msgspec.json.encode(_trust(2))
     note = _note(_line("centre"), _line("laboratory"))
