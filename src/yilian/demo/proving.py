@@ -44,10 +44,11 @@ def prove(stage: Stage) -> None:
     for name, (face, path, query) in _asked(stage, inspector).items():
         began = time.perf_counter()
         content = face.content(path, **query)
-        made[name] = round((time.perf_counter() - began) * 1e3, 2)
-        store_private(folder / f"{name}{SUFFIX}", content)
-        _check(folder / f"{name}{SUFFIX}", trust_of(stage.home))
-        stage.tell.say("proved", name=stage.tell.words("proofs", name), file=f"{name}{SUFFIX}", bytes=len(content))
+        file = folder / f"{name.replace('_', '-')}{SUFFIX}"
+        made[file.name.removesuffix(SUFFIX)] = round((time.perf_counter() - began) * 1e3, 2)
+        store_private(file, content)
+        _check(file, trust_of(stage.home))
+        stage.tell.say("proved", name=stage.tell.words("proofs", name), file=file.name, bytes=len(content))
     stage.done.proofs = made
     stage.save()
     stage.tell.say("provable", folder=folder, trust=trust_of(stage.home))
@@ -96,7 +97,7 @@ def _asked(stage: Stage, inspector: Face) -> _Asked:
     claiming, operation = _claim(stage)
     asked: _Asked = {
         "operation": (inspector, f"/v1/proofs/operation/{operation}", {}),
-        "consent-revoked": (inspector, f"/v1/proofs/state/{revoked}", {}),
+        "consent_revoked": (inspector, f"/v1/proofs/state/{revoked}", {}),
         "absence": (inspector, f"/v1/proofs/absence/{secrets.token_hex(32)}", {}),
         "exchange": (inspector, f"/v1/proofs/exchange/{use}", {}),
         "claim": (claiming, f"/v1/proofs/claim/{operation}", {"name": "occasion"}),

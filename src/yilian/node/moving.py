@@ -55,6 +55,9 @@ def move_out(home: Home, slug: str, target: Home, settings: Settings) -> Institu
             for access in _access_files(home, slug):
                 store_private(target.clients / access.name, access.read_bytes())
                 access.unlink()
+            for key in sorted(home.people.glob(f"{slug}-*.key")):  # made here for a device, not handed over yet
+                store_private(target.people / key.name, key.read_bytes())
+                key.unlink()
             _move_folder(home.folder(slug), leaving, target.folder(slug), target.path / leaving.name)
     return target.institution(slug)
 

@@ -36,8 +36,12 @@ def test_everything_of_an_institution_goes_to_its_own_home(homes: tuple[Home, Ho
     home, target, settings = homes
     before = {path.name for path in home.folder("hospital").rglob("*") if path.is_file()}
 
+    home.people.mkdir(exist_ok=True)
+    (home.people / "hospital-physician.key").write_bytes(b"sealed")
+
     moved = move_out(home, "hospital", target, settings)
 
+    assert (target.people / "hospital-physician.key").read_bytes() == b"sealed"
     assert [item.slug for item in home.institutions()] == ["centre"]
     assert target.institutions() == [moved]
     assert {path.name for path in target.folder("hospital").rglob("*") if path.is_file()} == before
