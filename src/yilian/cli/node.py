@@ -147,7 +147,7 @@ def move(
     from yilian.node.settings import PeerSettings, Settings, load
 
     old = Home(home)
-    secret = load(old.settings_file).passphrase_file or str(old.path.with_name(f"{old.path.name}.passphrase"))
+    secret = str(old.passphrase_file(load(old.settings_file)))
     moved = move_out(old, slug, Home(to), Settings(passphrase_file=secret, peer=PeerSettings(sequencer=sequencer)))
     show({"institution": moved.slug, "id": moved.id.hex(), "home": str(to)})
     if not is_json():

@@ -70,9 +70,8 @@ def _publish_access(stage: Stage, home: Home) -> None:
 
 
 def _settings(stage: Stage, door: str) -> Settings:
-    passphrase = stage.settings.passphrase_file or str(stage.home.path.with_name(f"{stage.home.path.name}.passphrase"))
     return Settings(
-        passphrase_file=passphrase,
+        passphrase_file=str(stage.home.passphrase_file(stage.settings)),
         api=ApiSettings(port=0),
         peer=PeerSettings(base_port=0, sequencer=door),
         engine=EngineSettings(second_core=False),

@@ -148,14 +148,18 @@ class Home:
         finally:
             os.close(descriptor)
 
+    def passphrase_file(self, settings: Settings) -> Path:
+        """Say where the passphrase of the keystores lies: where the settings say, else beside the home."""
+        beside = self.path.with_name(f"{self.path.name}.passphrase")
+        return Path(settings.passphrase_file).absolute() if settings.passphrase_file else beside
+
     def passphrase(self, settings: Settings, *, make: bool = False) -> bytes:
         """Read the passphrase of the keystores; with `make`, draw one where the file is absent.
 
         Raises:
             SettingsError: there is none, it is empty, or it lies inside the home.
         """
-        default = self.path.with_name(f"{self.path.name}.passphrase")
-        file = Path(settings.passphrase_file).absolute() if settings.passphrase_file else default
+        file = self.passphrase_file(settings)
         if file.is_relative_to(self.path):
             raise SettingsError(f"passphrase file {file} lies inside the home: keep it elsewhere")
         if make and not file.exists():
