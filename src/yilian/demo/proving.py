@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,14 @@ def prove(stage: Stage) -> None:
     folder = proofs_of(stage.home)
     store_private(trust_of(stage.home), inspector.content("/v1/trust"))
     made: dict[str, float] = {}
+    apart = _ALONE if _can_be_alone() else ()
     for name, (face, path, query) in _asked(stage, inspector).items():
         began = time.perf_counter()
         content = face.content(path, **query)
         file = folder / f"{name.replace('_', '-')}{SUFFIX}"
         made[file.name.removesuffix(SUFFIX)] = round((time.perf_counter() - began) * 1e3, 2)
         store_private(file, content)
-        _check(file, trust_of(stage.home))
+        _check(file, trust_of(stage.home), apart)
         stage.tell.say("proved", name=stage.tell.words("proofs", name), file=file.name, bytes=len(content))
     stage.done.proofs = made
     stage.save()
@@ -138,16 +139,12 @@ def _first(stage: Stage, kind: str, state: str) -> str:
     return str(rows[0]["case_id"])
 
 
-def _check(file: Path, trust: Path) -> None:
-    """Let `yilian-verify` check a file; VerificationError where it does not hold."""
-    command = [sys.executable, "-m", "yilian.client.verify_cli", str(file), "--trust", str(trust), "--json"]
-    done = subprocess.run(_apart(command), capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+def _check(file: Path, trust: Path, apart: Sequence[str]) -> None:
+    """Let `yilian-verify` check a file, started by the words of `apart`; VerificationError where it does not hold."""
+    command = [*apart, sys.executable, "-m", "yilian.client.verify_cli", str(file), "--trust", str(trust), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
     if done.returncode:
         raise VerificationError(f"{file} was refused by yilian-verify: {done.stdout[-300:]}{done.stderr[-300:]}")
-
-
-def _apart(command: list[str]) -> list[str]:
-    return [*_ALONE, *command] if _can_be_alone() else command
 
 
 def _can_be_alone() -> bool:
