@@ -17,30 +17,11 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.follower.apart import NETWORK
 from yilian.node.home import VAULT, Home
 from yilian.node.settings import Settings
 from yilian.storage.vault import Vault
 
-DESCRIPTION = """
-name = "lake-city"
-admit_delay_ms = 0
-tree_depth = 8
-
-[[institutions]]
-slug = "centre"
-name = "Lake Community Centre"
-kind = "community_centre"
-
-[[institutions]]
-slug = "hospital"
-name = "City Hospital"
-kind = "hospital"
-
-[[institutions]]
-slug = "bureau"
-name = "Health Bureau"
-kind = "regulator"
-"""
 ENVIRONMENT = os.environ | {
     "YILIAN_API__PORT": "0",
     "YILIAN_PEER__BASE_PORT": "0",
@@ -89,7 +70,7 @@ def _command(*arguments: str) -> list[str]:
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("founded")
-    (folder / "network.toml").write_text(DESCRIPTION)
+    (folder / "network.toml").write_text(NETWORK)
     Place(folder).json("network", "found", "network.toml", "--home", "h", "--demo")
     return folder
 
@@ -178,7 +159,7 @@ def test_who_shows_no_certificate_at_a_door_is_turned_away_and_on_record(place: 
 
 def test_an_officer_whose_key_is_on_a_device_proposes_and_votes_with_it(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    (tmp_path / "network.toml").write_text(DESCRIPTION)
+    (tmp_path / "network.toml").write_text(NETWORK)
     found = place.json("network", "found", "network.toml", "--home", "h")
     with place.node():
         proposed = place.json(
