@@ -25,7 +25,7 @@ from yilian import canonical
 from yilian.client.verify import verify_receipt
 from yilian.crypto.intl import Ed25519Signer
 from yilian.engine.embedded import EmbeddedEngine
-from yilian.ledger.checkpoint import Checkpoint, Note, SignatureKind, cosign, sign
+from yilian.ledger.checkpoint import Note, SignatureKind, cosign, sign
 from yilian.ledger.log import Log
 from yilian.ledger.ports import Batch, State
 from yilian.ledger.receipt import parse_receipt
@@ -76,14 +76,7 @@ class Signed:
     def note(self) -> Note:
         """Sign the newest block's."""
         head = self._engine.head()
-        checkpoint = Checkpoint(
-            chain=self._engine.chain,
-            log_size=head.log_size,
-            log_root=head.log_root,
-            app_hash=head.app_hash,
-            height=head.height,
-            time=head.time,
-        )
+        checkpoint = head.checkpoint(self._engine.chain)
         lines = [sign(checkpoint, self._world.party.gateway)]
         for witness in self._witnesses:
             institution = institution_id(witness.key_id)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from yilian.ledger.cases import Part
+from yilian.ledger.checkpoint import Checkpoint
 from yilian.ledger.envelope import Envelope, TransactionCode
 from yilian.ledger.log import Leaf
 from yilian.values import CaseId, Digest, Natural, OpId, UnixMillis, digest
@@ -46,6 +47,17 @@ class Head(Part, frozen=True, kw_only=True):
     log_root: Digest
     state_root: Digest
     parameters_root: Digest
+
+    def checkpoint(self, chain: Digest) -> Checkpoint:
+        """Give what sequencer and witnesses sign after this block."""
+        return Checkpoint(
+            chain=chain,
+            log_size=self.log_size,
+            log_root=self.log_root,
+            app_hash=self.app_hash,
+            height=self.height,
+            time=self.time,
+        )
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -41,14 +41,7 @@ class History:
         """
         head = self._engine.head()
         if height is None or height == head.height:
-            return Checkpoint(
-                chain=self._engine.chain,
-                log_size=head.log_size,
-                log_root=head.log_root,
-                app_hash=head.app_hash,
-                height=head.height,
-                time=head.time,
-            )
+            return head.checkpoint(self._engine.chain)
         if not 0 < height < head.height:
             raise NotFoundError(f"block {height} is not among 1 … {head.height}: name one of these")
         size = self.size_at(height)

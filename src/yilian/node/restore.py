@@ -181,15 +181,7 @@ def _restore_ledger(place: _Place, signed: _Signed, progress: Progress) -> Head:
 
 def checkpoint_of(manifest: BackupManifest) -> Checkpoint:
     """Give the checkpoint that a backup's manifest stands for."""
-    head = manifest.head
-    return Checkpoint(
-        chain=manifest.chain,
-        log_size=head.log_size,
-        log_root=head.log_root,
-        app_hash=head.app_hash,
-        height=head.height,
-        time=head.time,
-    )
+    return manifest.head.checkpoint(manifest.chain)
 
 
 def _check_signature(get: Callable[[bytes], bytes | None], signed: _Signed) -> None:

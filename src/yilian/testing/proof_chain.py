@@ -229,15 +229,7 @@ class Chain:
 
     def checkpoint(self) -> Checkpoint:
         """Give the checkpoint of the newest block."""
-        head = self.engine.head()
-        return Checkpoint(
-            chain=self.engine.chain,
-            log_size=head.log_size,
-            log_root=head.log_root,
-            app_hash=head.app_hash,
-            height=head.height,
-            time=head.time,
-        )
+        return self.engine.head().checkpoint(self.engine.chain)
 
     def note(self) -> Note:
         """Give it signed as the policy asks."""

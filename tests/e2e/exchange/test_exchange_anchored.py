@@ -13,7 +13,7 @@ from tests.e2e.exchange.pair import Pair, found_home
 from tests.support.authority import Authority
 from yilian.crypto.intl import generate_x25519
 from yilian.errors import NoGrantError, Refused
-from yilian.ledger.checkpoint import Checkpoint, Note
+from yilian.ledger.checkpoint import Note
 from yilian.ledger.members import Role
 from yilian.node import exchange
 from yilian.node.anchoring import Anchoring
@@ -43,14 +43,7 @@ def anchored(tmp_path: Path, authority: Authority) -> Iterator[Pair]:
 
 def newest(pair: Pair) -> Note:
     head = pair.node.engine.head()
-    checkpoint = Checkpoint(
-        chain=pair.node.chain,
-        log_size=head.log_size,
-        log_root=head.log_root,
-        app_hash=head.app_hash,
-        height=head.height,
-        time=head.time,
-    )
+    checkpoint = head.checkpoint(pair.node.chain)
     return Note(checkpoint, ())
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.exchange.pair import Pair, found_home
 from yilian.engine.gateway import Signed
 from yilian.errors import NoGrantError, Refused, UnavailableError
-from yilian.ledger.checkpoint import Checkpoint, Note, SignatureKind, cosign, sign
+from yilian.ledger.checkpoint import Note, SignatureKind, cosign, sign
 from yilian.ledger.members import Role
 from yilian.node import exchange, reactions
 from yilian.node.evidence import check_evidence, evidence_age, why_too_old
@@ -35,14 +35,7 @@ class Checkpoints:
         if self.ago is None:
             raise UnavailableError("no checkpoint is cosigned: start a witness")
         node, head = self.pair.node, self.pair.node.engine.head()
-        checkpoint = Checkpoint(
-            chain=node.chain,
-            log_size=head.log_size,
-            log_root=head.log_root,
-            app_hash=head.app_hash,
-            height=head.height,
-            time=head.time,
-        )
+        checkpoint = head.checkpoint(node.chain)
         centre, hospital = (host.keystore.load_signer(GATEWAY) for host in (self.pair.centre, self.pair.hospital))
         made = unix_millis(node.clock() - self.ago)
         witness = cosign(checkpoint, SignatureKind.EXECUTED, hospital, institution=self.pair.hospital.id, now=made)

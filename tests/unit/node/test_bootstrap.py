@@ -12,7 +12,7 @@ import pytest
 
 from yilian import canonical
 from yilian.errors import ConflictError, NotFoundError, VerificationError
-from yilian.ledger.checkpoint import Checkpoint, Note, sign
+from yilian.ledger.checkpoint import Note, sign
 from yilian.ledger.log import LogProofs
 from yilian.ledger.snapshot import parse_manifest
 from yilian.ledger.trust import Trust, TrustedKey
@@ -122,14 +122,9 @@ def trust_of(node: Node, *, needed: int = 0) -> Trust:
 
 def note_of(node: Node, *, height: int | None = None) -> bytes:
     head = node.engine.head()
-    checkpoint = Checkpoint(
-        chain=node.chain,
-        log_size=head.log_size,
-        log_root=head.log_root,
-        app_hash=head.app_hash,
-        height=head.height if height is None else height,
-        time=head.time,
-    )
+    checkpoint = head.checkpoint(node.chain)
+    if height is not None:
+        checkpoint = msgspec.structs.replace(checkpoint, height=height)
     signer = node.host("centre").keystore.load_signer(homes.GATEWAY)
     return Note(checkpoint, (sign(checkpoint, signer),)).encode()
 

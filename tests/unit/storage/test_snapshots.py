@@ -98,15 +98,7 @@ def restore(
 
 
 def checkpoint(manifest: Manifest) -> Checkpoint:
-    head = manifest.head
-    return Checkpoint(
-        chain=manifest.chain,
-        log_size=head.log_size,
-        log_root=head.log_root,
-        app_hash=head.app_hash,
-        height=head.height,
-        time=head.time,
-    )
+    return manifest.head.checkpoint(manifest.chain)
 
 
 def test_a_restored_store_goes_on_where_the_snapshot_was_taken(world: World, taken: Snapshot, tmp_path: Path) -> None:
